@@ -1,0 +1,1 @@
+"""CALICO: part-focused semantic co-segmentation over several images."""

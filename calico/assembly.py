@@ -1,0 +1,107 @@
+"""Put a model together: architecture, pretrained parts, what the alignment and the finetuning trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from calico.checkpoints.layout import component_path, tokenizer_path
+from calico.checkpoints.loader import load_pretrained, load_trained
+from calico.config import ModelSection, RuntimeSection, VariantName
+from calico.core.files import sha256_of, verify_manifest
+from calico.core.tokens import SEG
+from calico.errors import CheckpointError
+from calico.language_models.tokenizer import load_tokenizer
+from calico.models.model import SegmentingModel, build_model
+from calico.models.trainable import set_trainable
+
+ALIGNED_FILE = "aligned.safetensors"
+TRAINED_FILE = "trained.safetensors"
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A model with its tokenizer.
+
+    Attributes:
+        digests: sha256 of every weight file in it by component; "aligned" for the alignment's.
+    """
+
+    model: SegmentingModel
+    tokenizer: PreTrainedTokenizerFast
+    digests: Mapping[str, str]
+
+
+def open_pretrained(section: ModelSection, variant: VariantName, artifacts_path: Path) -> Assembly:
+    """Build a model from its pretrained parts; everything else in it is random, from torch's generator.
+
+    Args:
+        section: dimensions.
+        variant: which model.
+        artifacts_path: the profile's artefacts; the stage checkpoints has run.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or of another model.
+    """
+    checkpoints_path = artifacts_path / "checkpoints"
+    tokenizer = load_tokenizer(tokenizer_path(checkpoints_path))
+    model = build_model(
+        section,
+        variant,
+        vocabulary_size=len(tokenizer),
+        seg_id=tokenizer.convert_tokens_to_ids(SEG),
+        eos_id=tokenizer.eos_token_id,
+    )
+    loaded = load_pretrained(model, checkpoints_path)
+    return Assembly(model, tokenizer, {name: sha256_of(component_path(checkpoints_path, name)) for name in loaded})
+
+
+def open_aligned(section: ModelSection, variant: VariantName, artifacts_path: Path) -> Assembly:
+    """Build a model as finetuning finds it: `open_pretrained`, then the alignment's Q-Former and f_image.
+
+    The baselines have neither and take their projectors as published.
+
+    Raises:
+        CheckpointError: see `open_pretrained`.
+    """
+    assembly = open_pretrained(section, variant, artifacts_path)
+    if section.variants[variant].visual != "qformer":
+        return assembly
+    aligned_path = artifacts_path / "align" / ALIGNED_FILE
+    set_trainable(assembly.model, "align")
+    load_trained(assembly.model, aligned_path)
+    return Assembly(assembly.model, assembly.tokenizer, {**assembly.digests, "aligned": sha256_of(aligned_path)})
+
+
+def open_finetuned(
+    section: ModelSection, variant: VariantName, artifacts_path: Path, *, runtime: RuntimeSection
+) -> Assembly:
+    """Build a finetuned model, in evaluation mode, on the device and in the precision of `runtime`.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of another model, or finetuned on other pretrained parts.
+        DataError: the finetuned files differ from their manifest.
+    """
+    folder = artifacts_path / "finetune" / variant
+    if not (folder / "manifest.json").is_file():
+        raise CheckpointError(f"{folder}: no finetuned '{variant}' here. Run the pipeline up to its stage finetune.")
+    manifest = verify_manifest(folder)
+    assembly = open_aligned(section, variant, artifacts_path)
+    _check_digests(manifest, assembly.digests, folder)
+    set_trainable(assembly.model, "finetune")
+    load_trained(assembly.model, folder / TRAINED_FILE, facts={"variant": variant})
+    assembly.model.requires_grad_(False).eval().to(runtime.device, getattr(torch, runtime.dtype))
+    return assembly
+
+
+def _check_digests(manifest: Mapping[str, Any], digests: Mapping[str, str], folder: Path) -> None:
+    trained_on: Mapping[str, str] = manifest["pretrained"]
+    differing = sorted(name for name in {*trained_on, *digests} if trained_on.get(name) != digests.get(name))
+    if differing:
+        raise CheckpointError(
+            f"{folder}: finetuned on other weights than those present: {', '.join(differing)} changed since. "
+            "Run the stage finetune again."
+        )

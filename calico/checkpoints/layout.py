@@ -1,0 +1,30 @@
+"""The folder that every run starts from: one safetensors file per component, and the tokenizer."""
+
+from pathlib import Path
+
+PRETRAINED_COMPONENTS = (
+    "vision_encoder",  # EVA-CLIP
+    "semantic_encoder",  # DINOv2 with registers
+    "clip",  # of LISA and GLaMM
+    "grounding_encoder",  # SAM image encoder
+    "prompt_encoder",
+    "mask_decoder",
+    "qformer",  # with its query tokens
+    "f_image",
+    "linear_projector",  # LISA
+    "mlp_projector",  # GLaMM
+    "language_model",
+    "f_segmentation",
+)
+TOKENIZER_FILE = "tokenizer.json"
+REPORT_FILE = "report.json"
+
+
+def component_path(folder: Path, component: str) -> Path:
+    """Return the file of a component."""
+    return Path(folder) / f"{component}.safetensors"
+
+
+def tokenizer_path(folder: Path) -> Path:
+    """Return the tokenizer's file."""
+    return Path(folder) / TOKENIZER_FILE

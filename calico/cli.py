@@ -1,0 +1,134 @@
+"""The `calico` command: segment a person's own images, print the figures of the last run.
+
+Nothing heavy is imported before a command needs it: `calico --help` answers at once.
+"""
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from calico.config import VariantName, load_config
+from calico.core.tokens import TASKS
+from calico.errors import CalicoError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from calico.predictors.protocol import Prediction
+
+_OVERLAY_SIDE_PX = 1600
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a CalicoError becomes one line on stderr and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except CalicoError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="calico", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    segment = commands.add_parser("segment", help="segment what images share, or what tells them apart")
+    segment.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    segment.add_argument("--task", choices=TASKS, help="ask this task's question about two or more images")
+    segment.add_argument("--question", metavar="TEXT", help="ask this instead, about one or more images")
+    segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for overlays and result.json")
+    segment.add_argument("--model", choices=get_args(VariantName), default="calico")
+    segment.set_defaults(command=_segment)
+
+    figures = commands.add_parser("figures", help="print the figures of the last run as one line of JSON")
+    figures.set_defaults(command=_figures)
+
+    for command in (segment, figures):
+        command.add_argument("--profile", default="tiny", help="profile of params.yaml (default: tiny)")
+    return parser
+
+
+def _segment(options: argparse.Namespace) -> None:
+    load_config(options.profile)  # a misspelled profile is found before torch is imported
+    from calico.data.loading.views import read_image
+    from calico.segmenter import Segmenter
+
+    images = [read_image(path) for path in options.images]
+    segmenter = Segmenter.from_artifacts(options.profile, options.model)
+    prediction = segmenter.segment(images, task=options.task, question=options.question)
+    overlays = _draw(images, prediction)
+    result = {
+        "profile": options.profile,
+        "model": options.model,
+        "task": options.task,
+        "question": options.question,
+        "text": prediction.answer.text,
+        "num_malformed": prediction.answer.num_malformed,
+        "images": [
+            {"path": str(path), "height": image_HWC.shape[0], "width": image_HWC.shape[1], "overlay": name}
+            for path, image_HWC, name in zip(options.images, images, overlays, strict=True)
+        ],
+        "masks": [
+            {
+                "image_index": mask.image_index,
+                "label": mask.label,
+                "score": mask.score,
+                "rle": {"size": [mask.rle.height, mask.rle.width], "counts": mask.rle.counts.decode("ascii")},
+            }
+            for mask in prediction.masks
+        ],
+    }
+    _write_segmentation(options.out, overlays, result)
+    print(prediction.answer.text)
+    print(f"{len(prediction.masks)} masks: {options.out}/result.json, {', '.join(overlays)}")
+
+
+def _draw(images: "Sequence[np.ndarray]", prediction: "Prediction") -> "dict[str, np.ndarray]":
+    """Return an overlay for each image by file name; a label has one colour in all of them."""
+    from calico.core.masks import decode
+    from calico.reporting.overlays import assign_colours, draw_overlay, fit_scale
+
+    colours = assign_colours(mask.label for mask in prediction.masks)
+    overlays = {}
+    for index, image_HWC in enumerate(images):
+        masks = [(mask.label, decode(mask.rle)) for mask in prediction.masks if mask.image_index == index]
+        scale = min(1.0, fit_scale(*image_HWC.shape[:2], _OVERLAY_SIDE_PX))
+        overlays[f"overlay_{index + 1}.png"] = draw_overlay(image_HWC, masks, scale=scale, colours=colours)
+    return overlays
+
+
+def _write_segmentation(folder: Path, overlays: "dict[str, np.ndarray]", result: dict[str, Any]) -> None:
+    from PIL import Image
+
+    from calico.core.files import write_bytes, write_json
+
+    for name, overlay_HWC in overlays.items():
+        content = io.BytesIO()
+        Image.fromarray(overlay_HWC).save(content, format="PNG")
+        write_bytes(folder / name, content.getvalue())
+    write_json(folder / "result.json", result)  # last: it marks the folder as complete
+
+
+def _figures(options: argparse.Namespace) -> None:
+    load_config(options.profile)
+    from calico.core.files import read_json
+
+    artifacts_path = Path("artifacts") / options.profile
+    metrics = read_json(artifacts_path / "evaluate" / "metrics.json")
+    stages = [read_json(path) for path in sorted(artifacts_path.glob("**/stage.json"))]
+    if not stages:
+        raise DataError(f"{artifacts_path}: no stage.json in any stage's folder. Run the pipeline (`make run`).")
+    figures = {
+        "models": metrics["models"],
+        "floors": metrics["floors"],
+        "test": {name: metrics["test"][name] for name in ("pairs", "images")},
+        "stages": {
+            stage["stage"]: {"seconds": stage["seconds"], "peak_gb": stage["peak_gb"]} for stage in stages
+        },
+    }
+    print(json.dumps(figures))

@@ -1,0 +1,310 @@
+"""params.yaml, typed: one frozen, strict section per stage; every fault reported at once."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from calico.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
+VariantName = Literal["calico", "lisa", "glamm"]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys, coerced types and later changes are errors."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class RuntimeSection(Section):
+    """Where and how precisely to compute; never checked against the hardware here."""
+
+    device: Literal["cpu", "cuda"]
+    num_threads: Positive
+    dtype: Literal["float32", "bfloat16"]
+
+
+class SplitCounts(Section):
+    """A count for each split."""
+
+    train: NonNegative
+    val: NonNegative
+    test: NonNegative
+
+
+class SynthesizeSection(Section):
+    """The synthetic sources: scenes per source and split, drawn from `seed`."""
+
+    seed: NonNegative
+    difficulty: Fraction
+    image_size_px: Annotated[int, Field(ge=64, le=1024)]
+    num_workers: Positive
+    num_images: dict[SourceName, SplitCounts]
+    num_grand_images: NonNegative
+
+
+class UnifySection(Section):
+    """Which sources to read and which annotations are too small to keep."""
+
+    sources: Annotated[list[SourceName], Field(min_length=1)]
+    min_object_area_px: Positive
+    min_part_area_px: Positive
+
+
+class CurateSection(Section):
+    """Which category pairs are comparable where the reviewed list is silent."""
+
+    min_jaccard: Fraction
+
+
+class PairSection(Section):
+    """How many image pairs per task and split."""
+
+    seed: NonNegative
+    num_pairs: SplitCounts
+    max_targets: Positive
+
+
+class CheckpointsSection(Section):
+    """Where the pretrained parts come from."""
+
+    kind: Literal["standins", "published"]
+    folder: str
+
+
+class VisionEncoderSection(Section):
+    """EVA-CLIP, as transformers' InstructBlipVisionModel."""
+
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_layers: Positive
+    num_heads: Positive
+    image_size_px: Positive
+    patch_size_px: Positive
+
+
+class SemanticEncoderSection(Section):
+    """DINOv2 with registers."""
+
+    hidden_size: Positive
+    num_layers: Positive
+    num_heads: Positive
+    mlp_ratio: Positive
+    use_swiglu: bool
+    image_size_px: Positive
+    patch_size_px: Positive
+    num_register_tokens: NonNegative
+
+
+class ClipSection(Section):
+    """CLIP vision encoder of the baselines."""
+
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_layers: Annotated[int, Field(ge=2)]
+    num_heads: Positive
+    patch_size_px: Positive
+    trained_image_size_px: Positive
+
+
+class QFormerSection(Section):
+    """Q-Former without its text half."""
+
+    num_queries: Positive
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_layers: Positive
+    num_heads: Positive
+    cross_attention_frequency: Positive
+
+
+class LanguageModelSection(Section):
+    """LLaMA-architecture language model."""
+
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_layers: Positive
+    num_heads: Positive
+    rms_norm_eps: PositiveFloat
+    max_length: Positive
+
+
+class GroundingSection(Section):
+    """SAM: image encoder, prompt encoder and mask decoder. `window_size` 0 means global attention everywhere."""
+
+    image_size_px: Positive
+    patch_size_px: Positive
+    hidden_size: Positive
+    num_layers: Positive
+    num_heads: Positive
+    global_layers: list[NonNegative]
+    window_size: NonNegative
+    prompt_width: Positive
+    decoder_heads: Positive
+    decoder_mlp: Positive
+
+
+class CemSection(Section):
+    """Correspondence Extraction Module (section 3.3)."""
+
+    num_heads: Positive
+
+
+class LoraSection(Section):
+    """LoRA on the query and value projections of the language model."""
+
+    rank: Positive
+    alpha: Positive
+    dropout: Fraction
+
+
+class VariantSection(Section):
+    """What tells one model from another.
+
+    `visual`: "qformer" (CALICO), "linear" (LISA) or "mlp" (GLaMM) between vision encoder and language model.
+    """
+
+    visual: Literal["qformer", "linear", "mlp"]
+    clip_image_size_px: Positive | None
+    cem: bool
+    cam_layers: list[NonNegative]
+
+
+class ModelSection(Section):
+    """Every dimension of CALICO and its baselines."""
+
+    tokenizer: str
+    vision_encoder: VisionEncoderSection
+    semantic_encoder: SemanticEncoderSection
+    clip: ClipSection
+    qformer: QFormerSection
+    language_model: LanguageModelSection
+    grounding: GroundingSection
+    cem: CemSection
+    lora: LoraSection
+    variants: dict[VariantName, VariantSection]
+
+
+class LossSection(Section):
+    """Loss weights of section 3.5; `mask_kind` chooses eq. 11's focal loss or GLaMM's binary cross-entropy."""
+
+    text: Annotated[float, Field(ge=0.0)]
+    mask: Annotated[float, Field(ge=0.0)]
+    dice: Annotated[float, Field(ge=0.0)]
+    mask_kind: Literal["focal", "bce"]
+
+
+class TrainSection(Section):
+    """One training run; align and finetune share the form.
+
+    `cache_features` encodes every image once, before training, and keeps the features in memory.
+    """
+
+    seed: NonNegative
+    num_steps: Positive
+    batch_size: Positive
+    accumulation: Positive
+    learning_rate: PositiveFloat
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    warmup_steps: NonNegative
+    max_grad_norm: PositiveFloat
+    zero_stage: Literal[0, 1, 2]
+    losses: LossSection
+    mask_loss_px: Positive
+    cache_features: bool
+    log_every: Positive
+
+
+class PredictSection(Section):
+    """Generation: batch size, answer length, and the seed of the shuffled-images control."""
+
+    batch_size: Positive
+    max_new_tokens: Positive
+    shuffle_seed: NonNegative
+
+
+class EvaluateSection(Section):
+    """Metrics of C.2."""
+
+    seed: NonNegative
+    text_model: str
+    text_threshold: Fraction
+    iou_threshold: Fraction
+    num_bootstrap: Positive
+
+
+class ProfileSection(Section):
+    """The canonical sample of the cost figures."""
+
+    num_text_tokens: Positive
+    num_seg_tokens: Positive
+    num_repeats: Positive
+    num_latency_pairs: Positive
+
+
+class ReportSection(Section):
+    """The gallery."""
+
+    num_gallery_pairs: Positive
+    seed: NonNegative
+
+
+class Config(Section):
+    """One profile of params.yaml."""
+
+    runtime: RuntimeSection
+    synthesize: SynthesizeSection
+    unify: UnifySection
+    curate: CurateSection
+    pair: PairSection
+    checkpoints: CheckpointsSection
+    model: ModelSection
+    align: TrainSection
+    finetune: TrainSection
+    predict: PredictSection
+    evaluate: EvaluateSection
+    profile: ProfileSection
+    report: ReportSection
+
+
+def load_config(profile: str, path: Path = Path("params.yaml")) -> Config:
+    """Read one profile.
+
+    Args:
+        profile: top-level key of the file, "tiny" or "paper".
+        path: YAML file.
+
+    Raises:
+        ConfigError: the file or the profile is missing, or values are wrong; lists every fault with its
+            dotted path and value.
+    """
+    try:
+        profiles: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file. Run from the root of the repository.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(profiles, dict) or profile not in profiles:
+        choices = sorted(map(str, profiles)) if isinstance(profiles, dict) else []
+        raise ConfigError(f"{path}: no profile '{profile}'; choose one of {', '.join(choices) or 'none'}.")
+    try:
+        return Config.model_validate(profiles[profile])
+    except ValidationError as error:
+        faults = "; ".join(_describe(profile, fault) for fault in error.errors())
+        raise ConfigError(f"{path}: {error.error_count()} wrong value(s): {faults}.") from error
+
+
+def _describe(profile: str, fault: Any) -> str:
+    dotted = ".".join([profile, *map(str, fault["loc"])])
+    if fault["type"] == "missing":
+        return f"{dotted} is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"{dotted} is not a known name"
+    return f"{dotted} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,178 @@
+"""Write artefacts so that a reader sees the old bytes or the new ones, never a mixture.
+
+Every writer goes through `atomic_path`: a temporary file beside the target, fsync, rename, fsync of the
+directory. A manifest of sha256 digests, written last, marks a folder as complete.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from calico.errors import DataError
+
+_TEMPORARY_SUFFIX = ".calico-partial"
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` and move it there once the block ends without an error.
+
+    Args:
+        path: final place; missing parent folders are created.
+
+    Raises:
+        DataError: the disk is full or not writable; names the path and the free space.
+    """
+    path = Path(path)
+    # One name per target: what a killed writer left behind is overwritten by the next one.
+    temporary = path.with_name(f".{path.name}{_TEMPORARY_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _fsync(temporary, os.O_RDONLY)
+        os.replace(temporary, path)
+        _fsync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _describe(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically.
+
+    Raises:
+        DataError: the disk is full or not writable.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path` atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON with sorted keys, so that equal values give equal bytes.
+
+    Raises:
+        ValueError: a number is NaN or infinite (JSON has no such numbers).
+    """
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: the file is missing or not JSON; names the file and the place.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file ({error}). Delete it and run its stage again.") from error
+
+
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write `rows` as one parquet file with the given schema, atomically."""
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+
+
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    """Read all rows of a parquet file as dictionaries.
+
+    Raises:
+        DataError: the file is missing or not parquet.
+    """
+    try:
+        return pq.read_table(path).to_pylist()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a parquet file ({error}). Delete it, run its stage again.") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes as 64 hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, **facts: Any) -> None:
+    """Write `manifest.json` with size and sha256 of every file below `folder`; call it last.
+
+    Args:
+        folder: a finished folder of artefacts.
+        facts: what else a reader should know (counts, seed, ...); JSON values.
+    """
+    folder = Path(folder)
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"
+    }
+    write_json(folder / "manifest.json", {**facts, "files": files})
+
+
+def verify_manifest(folder: Path) -> dict[str, Any]:
+    """Check every file that `folder/manifest.json` names and return the manifest.
+
+    Raises:
+        DataError: the manifest or a file is missing, or a file's content changed.
+    """
+    folder = Path(folder)
+    manifest: dict[str, Any] = read_json(folder / "manifest.json")
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: missing, though the manifest lists it. Run its stage again.")
+        actual = sha256_of(path)
+        if actual != expected["sha256"]:
+            raise DataError(
+                f"{path}: sha256 is {actual}, the manifest says {expected['sha256']}. "
+                "The file was changed or damaged; run the stage that writes it again."
+            )
+    return manifest
+
+
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _describe(error: OSError, path: Path) -> DataError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free_mb = shutil.disk_usage(_existing_parent(path)).free / 1e6
+        return DataError(
+            f"{path}: the disk is full ({free_mb:.1f} MB free). The old version, if any, is untouched; "
+            "free some space and run again."
+        )
+    return DataError(f"{path}: cannot be written ({error.strerror}). Check the folder and its permissions.")
+
+
+def _existing_parent(path: Path) -> Path:
+    for parent in path.absolute().parents:
+        if parent.exists():
+            return parent
+    return Path("/")

@@ -1,0 +1,239 @@
+"""The parquet tables between stages: one schema each, read to and written from the records.
+
+A table is written atomically and read strictly: other columns than the schema's are a `DataError`. Masks are
+stored as COCO's compressed run lengths with their size.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from calico.core.files import read_parquet, write_parquet
+from calico.core.masks import Rle
+from calico.core.records import (
+    Answer,
+    ImageRecord,
+    ObjectInstance,
+    PairSample,
+    PartInstance,
+    PredictedMask,
+    Target,
+)
+from calico.errors import DataError
+
+_TEXT = pa.string()
+_INTEGER = pa.int64()
+
+
+def _schema(**fields: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind) for name, kind in fields.items()])
+
+
+_RLE_FIELDS = {"rle_counts": pa.binary(), "height": pa.int32(), "width": pa.int32()}
+
+IMAGES = _schema(image_id=_TEXT, source=_TEXT, path=_TEXT, height=pa.int32(), width=pa.int32(), split=_TEXT)
+OBJECTS = _schema(object_id=_TEXT, image_id=_TEXT, category=_TEXT, **_RLE_FIELDS, area_px=_INTEGER)
+PARTS = _schema(
+    part_id=_TEXT, object_id=_TEXT, image_id=_TEXT, category=_TEXT, **_RLE_FIELDS, area_px=_INTEGER
+)
+CAPTIONS = _schema(
+    image_id=_TEXT,
+    text=_TEXT,
+    phrases=pa.list_(pa.struct(list(_schema(label=_TEXT, start=pa.int32(), end=pa.int32(), **_RLE_FIELDS)))),
+)
+REJECTED = _schema(source=_TEXT, image_id=_TEXT, annotation_id=_TEXT, reason=_TEXT)
+PAIRS = _schema(
+    pair_id=_TEXT,
+    task=_TEXT,
+    source=_TEXT,
+    image_ids=pa.list_(_TEXT),
+    targets=pa.list_(
+        pa.struct(list(_schema(image_index=pa.int32(), label=_TEXT, object_id=_TEXT, part_id=_TEXT)))
+    ),
+)
+PREDICTIONS = _schema(
+    pair_id=_TEXT, task=_TEXT, image_index=pa.int32(), label=_TEXT, **_RLE_FIELDS, score=pa.float64()
+)
+ANSWERS = _schema(pair_id=_TEXT, task=_TEXT, text=_TEXT, num_malformed=pa.int32())
+
+
+@dataclass(frozen=True)
+class CaptionPhrase:
+    """A grounded phrase of a caption.
+
+    Attributes:
+        start, end: the phrase is `text[start:end]` of its caption.
+        label: the words of the phrase.
+        rle: everything that the phrase names, as one mask.
+    """
+
+    start: int
+    end: int
+    label: str
+    rle: Rle
+
+
+@dataclass(frozen=True)
+class CaptionRecord:
+    """A plain caption of an image with its grounded phrases, in the order of the text and without overlap."""
+
+    image_id: str
+    text: str
+    phrases: tuple[CaptionPhrase, ...]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An annotation that the unify stage left out; `annotation_id` is the source's own, "" for an image."""
+
+    source: str
+    image_id: str
+    annotation_id: str
+    reason: str
+
+
+def read_images(path: Path) -> list[ImageRecord]:
+    """Read the images of all sources.
+
+    Raises:
+        DataError: the file is missing, is not parquet or has other columns; so for every reader here.
+    """
+    return [ImageRecord(**row) for row in _read(path, IMAGES)]
+
+
+def write_images(path: Path, images: Iterable[ImageRecord]) -> None:
+    """Write images atomically."""
+    write_parquet(path, [vars(image) for image in images], IMAGES)
+
+
+def read_objects(path: Path) -> list[ObjectInstance]:
+    """Read object instances."""
+    return [
+        ObjectInstance(row["object_id"], row["image_id"], row["category"], _rle(row))
+        for row in _read(path, OBJECTS)
+    ]
+
+
+def write_objects(path: Path, objects: Iterable[ObjectInstance]) -> None:
+    """Write object instances atomically."""
+    rows = [_with_columns(instance, instance.rle) | {"area_px": instance.rle.area_px} for instance in objects]
+    write_parquet(path, rows, OBJECTS)
+
+
+def read_parts(path: Path) -> list[PartInstance]:
+    """Read part instances."""
+    return [
+        PartInstance(row["part_id"], row["object_id"], row["image_id"], row["category"], _rle(row))
+        for row in _read(path, PARTS)
+    ]
+
+
+def write_parts(path: Path, parts: Iterable[PartInstance]) -> None:
+    """Write part instances atomically."""
+    rows = [_with_columns(instance, instance.rle) | {"area_px": instance.rle.area_px} for instance in parts]
+    write_parquet(path, rows, PARTS)
+
+
+def read_captions(path: Path) -> list[CaptionRecord]:
+    """Read grounded captions."""
+    return [
+        CaptionRecord(
+            row["image_id"],
+            row["text"],
+            tuple(
+                CaptionPhrase(phrase["start"], phrase["end"], phrase["label"], _rle(phrase))
+                for phrase in row["phrases"]
+            ),
+        )
+        for row in _read(path, CAPTIONS)
+    ]
+
+
+def write_captions(path: Path, captions: Iterable[CaptionRecord]) -> None:
+    """Write grounded captions atomically."""
+    rows = [
+        vars(caption) | {"phrases": [_with_columns(phrase, phrase.rle) for phrase in caption.phrases]}
+        for caption in captions
+    ]
+    write_parquet(path, rows, CAPTIONS)
+
+
+def read_rejected(path: Path) -> list[Rejection]:
+    """Read the annotations that the unify stage left out."""
+    return [Rejection(**row) for row in _read(path, REJECTED)]
+
+
+def write_rejected(path: Path, rejected: Iterable[Rejection]) -> None:
+    """Write rejected annotations atomically."""
+    write_parquet(path, [vars(rejection) for rejection in rejected], REJECTED)
+
+
+def read_pairs(path: Path) -> list[PairSample]:
+    """Read pair samples; the order of the rows is the order of the file."""
+    return [
+        PairSample(
+            row["pair_id"],
+            row["task"],
+            row["source"],
+            tuple(row["image_ids"]),
+            tuple(Target(**target) for target in row["targets"]),
+        )
+        for row in _read(path, PAIRS)
+    ]
+
+
+def write_pairs(path: Path, pairs: Iterable[PairSample]) -> None:
+    """Write pair samples atomically."""
+    rows = [
+        vars(pair) | {"image_ids": list(pair.image_ids), "targets": [vars(target) for target in pair.targets]}
+        for pair in pairs
+    ]
+    write_parquet(path, rows, PAIRS)
+
+
+def read_predictions(path: Path) -> list[PredictedMask]:
+    """Read predicted masks."""
+    return [
+        PredictedMask(row["pair_id"], row["task"], row["image_index"], row["label"], _rle(row), row["score"])
+        for row in _read(path, PREDICTIONS)
+    ]
+
+
+def write_predictions(path: Path, predictions: Iterable[PredictedMask]) -> None:
+    """Write predicted masks atomically."""
+    write_parquet(
+        path, [_with_columns(prediction, prediction.rle) for prediction in predictions], PREDICTIONS
+    )
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read generated answers."""
+    return [Answer(**row) for row in _read(path, ANSWERS)]
+
+
+def write_answers(path: Path, answers: Iterable[Answer]) -> None:
+    """Write generated answers atomically."""
+    write_parquet(path, [vars(answer) for answer in answers], ANSWERS)
+
+
+def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    rows = read_parquet(path)
+    if rows and set(rows[0]) != set(schema.names):
+        raise DataError(
+            f"{path}: columns are {', '.join(rows[0])}, expected {', '.join(schema.names)}. "
+            "Another version wrote it; run its stage again."
+        )
+    return rows
+
+
+def _rle(row: Mapping[str, Any]) -> Rle:
+    return Rle(row["height"], row["width"], row["rle_counts"])
+
+
+def _with_columns(record: object, rle: Rle) -> dict[str, Any]:
+    """Return the record's fields with the mask spread over the columns `rle_counts`, `height` and `width`."""
+    fields = {name: value for name, value in vars(record).items() if name != "rle"}
+    return fields | {"rle_counts": rle.counts, "height": rle.height, "width": rle.width}

@@ -1,0 +1,1 @@
+"""Readers of the published annotation formats; every source becomes the same tables."""

@@ -1,0 +1,165 @@
+"""Read all sources into one set of tables; count and list everything that is left out."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from calico.config import SourceName, UnifySection
+from calico.core import tables
+from calico.core.files import write_json, write_manifest
+from calico.core.images import read_image
+from calico.core.masks import Rle, union
+from calico.core.records import ImageRecord, ObjectInstance, PartInstance
+from calico.core.tables import CaptionRecord, Rejection
+from calico.data.annotations import ade20k_part_234, grand, paco_lvis, partimagenet
+from calico.data.annotations.annotated_image import AnnotatedImage, AnnotatedObject, AnnotatedPart
+from calico.errors import DataError
+
+READERS: Mapping[SourceName, Callable[[Path], Iterator[AnnotatedImage]]] = MappingProxyType(
+    {
+        "ade20k_part_234": ade20k_part_234.read,
+        "paco_lvis": paco_lvis.read,
+        "partimagenet": partimagenet.read,
+    }
+)
+
+
+@dataclass
+class UnifiedTables:
+    """The tables while they grow."""
+
+    images: list[ImageRecord] = field(default_factory=list)
+    objects: list[ObjectInstance] = field(default_factory=list)
+    parts: list[PartInstance] = field(default_factory=list)
+    captions: list[CaptionRecord] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+def unify(section: UnifySection, sources_path: Path, output_path: Path) -> dict[str, Any]:
+    """Read the sources that `section` names, and GranD where it is there, and write the tables.
+
+    Args:
+        section: sources and the smallest areas kept.
+        sources_path: one folder per source, named as it; image paths are relative to this folder.
+        output_path: gets images, objects, parts, captions, rejected (parquet), summary.json, manifest.json.
+
+    Returns:
+        The summary: counts per source and split, and of rejections by reason.
+
+    Raises:
+        DataError: a file is missing or damaged, or two images have one id.
+    """
+    unified = read_sources(section, sources_path)
+    output_path = Path(output_path)
+    tables.write_images(output_path / "images.parquet", unified.images)
+    tables.write_objects(output_path / "objects.parquet", unified.objects)
+    tables.write_parts(output_path / "parts.parquet", unified.parts)
+    tables.write_captions(output_path / "captions.parquet", unified.captions)
+    tables.write_rejected(output_path / "rejected.parquet", unified.rejected)
+    summary = summarize(unified)
+    write_json(output_path / "summary.json", summary)
+    write_manifest(output_path)
+    return summary
+
+
+def read_sources(section: UnifySection, sources_path: Path) -> UnifiedTables:
+    """Read the sources into memory; arguments and errors as `unify`."""
+    unified = UnifiedTables()
+    for source in section.sources:
+        for annotated in READERS[source](sources_path / source):
+            _add_image(unified, annotated, section, sources_path)
+    # GranD only serves the alignment stage; without it there are no captions, and the summary says so.
+    for captioned in grand.read(sources_path / grand.SOURCE):
+        unified.images += [captioned.image] if captioned.image else []
+        unified.captions += captioned.captions
+        unified.rejected += captioned.rejections
+    _check_ids(unified.images, sources_path)
+    return unified
+
+
+def summarize(unified: UnifiedTables) -> dict[str, Any]:
+    """Count images, objects, parts and captions, and rejections by source and reason."""
+    image_of = {image.image_id: image for image in unified.images}
+    counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    for kind in ("images", "objects", "parts", "captions"):
+        for record in getattr(unified, kind):
+            image = image_of[record.image_id]
+            counts[image.source][image.split][kind] += 1
+    rejected: dict[str, Counter[str]] = defaultdict(Counter)
+    for rejection in unified.rejected:
+        rejected[rejection.source][rejection.reason] += 1
+    return {
+        "counts": counts,
+        "num_object_categories": len({instance.category for instance in unified.objects}),
+        "num_part_categories": len({instance.category for instance in unified.parts}),
+        "num_captions": len(unified.captions),
+        "rejected": rejected,
+    }
+
+
+def _check_ids(images: Sequence[ImageRecord], sources_path: Path) -> None:
+    uses = Counter(image.image_id for image in images)
+    repeated = [image_id for image_id, count in uses.items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{sources_path}: {len(repeated)} image ids stand for two images each, first '{repeated[0]}'. "
+            "Remove the second file or annotation."
+        )
+
+
+def _add_image(
+    unified: UnifiedTables, annotated: AnnotatedImage, section: UnifySection, sources_path: Path
+) -> None:
+    unified.rejected += annotated.rejections
+    if annotated.image is None:
+        return
+    _check_pixels(annotated.image, sources_path)
+    unified.images.append(annotated.image)
+    for number, raw in enumerate(annotated.objects):
+        _add_object(unified, annotated.image, number, raw, section)
+
+
+def _add_object(
+    unified: UnifiedTables, image: ImageRecord, number: int, raw: AnnotatedObject, section: UnifySection
+) -> None:
+    def reject(annotation_id: str, reason: str) -> None:
+        unified.rejected.append(Rejection(image.source, image.image_id, annotation_id, reason))
+
+    if raw.rle.area_px < section.min_object_area_px:
+        reject(raw.annotation_id, "object too small")
+        for part in raw.parts:
+            reject(part.annotation_id, "part of a rejected object")
+        return
+    object_id = f"{image.image_id}#{number}"
+    unified.objects.append(ObjectInstance(object_id, image.image_id, raw.category, raw.rle))
+    for name, pieces in _by_name(raw.parts).items():
+        rle = _merge(pieces)
+        if rle.area_px < section.min_part_area_px:
+            reject(pieces[0].annotation_id, "part too small")
+        else:
+            unified.parts.append(PartInstance(f"{object_id}/{name}", object_id, image.image_id, name, rle))
+
+
+def _by_name(parts: Sequence[AnnotatedPart]) -> dict[str, list[AnnotatedPart]]:
+    """Group the pieces of one part (an occluder may cut a part in two), sorted by name."""
+    groups: dict[str, list[AnnotatedPart]] = defaultdict(list)
+    for part in sorted(parts, key=lambda part: part.category):
+        groups[part.category].append(part)
+    return groups
+
+
+def _merge(pieces: Sequence[AnnotatedPart]) -> Rle:
+    return pieces[0].rle if len(pieces) == 1 else union([piece.rle for piece in pieces])
+
+
+def _check_pixels(image: ImageRecord, sources_path: Path) -> None:
+    """Decode the image once, so that a damaged file stops this stage and not the training."""
+    height, width = read_image(sources_path / image.path).shape[:2]
+    if (height, width) != (image.height, image.width):
+        raise DataError(
+            f"{sources_path / image.path}: the file has {height} x {width} pixels, its annotation "
+            f"{image.height} x {image.width}. Get the image again."
+        )

@@ -1,0 +1,1 @@
+"""From pair samples to batches: image views, token ids, target masks."""

@@ -1,0 +1,1 @@
+"""Synthetic stand-ins for the data sets, written in their real on-disk formats."""

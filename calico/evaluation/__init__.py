@@ -1,0 +1,1 @@
+"""Score predictions against the true masks of pairs: metrics, floors and confidence intervals."""

@@ -1,0 +1,1 @@
+"""Language model backbones behind one protocol, and the tokenizer."""

@@ -1,0 +1,1 @@
+"""Predictors: from a question about images to a text with masks."""

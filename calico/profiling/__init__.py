@@ -1,0 +1,1 @@
+"""Count what a model costs: parameters, operations, seconds."""

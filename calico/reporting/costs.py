@@ -1,0 +1,143 @@
+"""What the models and the stages cost: Table 4 beside the paper's, parameters, and the stage table."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from calico.core.files import read_json
+from calico.core.tokens import TASKS
+from calico.reporting.paper_results import METHOD_TITLES, TABLE_4
+from calico.reporting.scores import MEAN
+from calico.reporting.tables import NOT_MEASURED, Cell, Column, Row, RowGroup, Table, count, operations, percent, seconds
+
+_TIME_TITLES = {"common_objects": "CO", "common_parts": "CP", "unique_parts": "UP", MEAN: "All"}
+_STAGES = (
+    "acquire",
+    "unify",
+    "curate",
+    "pair",
+    "checkpoints",
+    "align",
+    "finetune",
+    "predict",
+    "evaluate",
+    "profile",
+)
+
+
+def cost_table(profile: Mapping[str, Any], metrics: Mapping[str, Any], models: Sequence[str]) -> Table:
+    """Lay out recall, image tokens, operations and seconds as Table 4 does, ours left and the paper's right.
+
+    Args:
+        profile: profile.json.
+        metrics: metrics.json.
+        models: rows.
+    """
+    sample, device = profile["sample"], profile["device"]
+    definitions = (
+        ("Recall", metrics["definitions"]["Recall"] + "; mean of the three tasks"),
+        ("Tokens", "image tokens in the prompt for each image"),
+        (
+            "FLOP",
+            "matrix products, convolutions and attention of one forward pass over one pair with the answer given, "
+            f"two operations for a multiply and an add; {sample['text_tokens']} text tokens, "
+            f"{sample['seg_tokens']} [SEG], each image encoded once",
+        ),
+        *(
+            (title, f"seconds a pair, {where}: encode, generate with key-value cache, decode masks; one pair at a time")
+            for title, where in zip(
+                _TIME_TITLES.values(), ("common objects", "common parts", "unique parts", "mean"), strict=True
+            )
+        ),
+    )
+    columns = tuple(Column(title, text, is_first=title == "Recall") for title, text in definitions)
+    return Table(
+        title="Cost of an answer",
+        row_title="Method",
+        columns=columns * 2,
+        groups=(RowGroup("", tuple(_cost_row(profile, metrics, model) for model in models)),),
+        spans=((f"This run: {device['name']}", len(columns)), ("Paper: its own GPUs", len(columns))),
+        note=(
+            f"Ours: median of {profile['num_repeats']} runs on {profile['num_latency_pairs']} test pairs a task, "
+            f"{device['num_threads']} thread(s), {device['dtype']}. The paper's TFLOPS come from DeepSpeed's profiler; "
+            "what it counted is not stated, so the two columns of operations do not share a definition."
+        ),
+    )
+
+
+def parameter_table(profile: Mapping[str, Any], models: Sequence[str]) -> Table:
+    """Lay out parameters and operations of each component of each model."""
+    shown = [profile["models"][model] for model in models]
+    names = list(dict.fromkeys(name for model in shown for name in model["parameters"] if name != "all"))
+    return Table(
+        title="Where parameters and operations are",
+        row_title="Component",
+        columns=tuple(
+            Column(title, definition, is_first=title == "Parameters")
+            for _ in models
+            for title, definition in (
+                ("Parameters", "all parameters of the component"),
+                ("Trained", "parameters that finetuning updates"),
+                ("FLOP", "operations of one forward pass over one pair"),
+            )
+        ),
+        groups=(
+            RowGroup("", tuple(Row(name, tuple(_component_cells(shown, name))) for name in names)),
+            RowGroup("", (Row("all", tuple(_component_cells(shown, "all"))),)),
+        ),
+        spans=tuple((METHOD_TITLES[model], 3) for model in models),
+        note="lora is part of language_model; a CAM's queries to the Q-Former count as the CAM's operations.",
+    )
+
+
+def stage_table(artifacts_path: Path) -> Table:
+    """Lay out wall time and peak memory of every stage that has run, in the order of the pipeline."""
+    stages = [read_json(path) for path in _stage_files(artifacts_path)]
+    stages.sort(key=lambda stage: (_STAGES.index(stage["stage"].partition("/")[0]), stage["stage"]))
+    rows = tuple(
+        Row(stage["stage"], (Cell(seconds(stage["seconds"])), Cell(f"{stage['peak_gb']:.2f} GB"))) for stage in stages
+    )
+    total = Row("sum", (Cell(seconds(sum(stage["seconds"] for stage in stages))), Cell("")))
+    return Table(
+        title="Stages",
+        row_title="Stage",
+        columns=(
+            Column("Time", "wall time of the stage's process after its imports"),
+            Column("Peak memory", "largest resident memory of any one process of the stage"),
+        ),
+        groups=(RowGroup("", rows), RowGroup("", (total,))),
+    )
+
+
+def _stage_files(artifacts_path: Path) -> list[Path]:
+    found = [*artifacts_path.glob("*/stage.json"), *artifacts_path.glob("*/*/stage.json")]
+    return sorted(path for path in found if path.parent.name != "report")
+
+
+def _cost_row(profile: Mapping[str, Any], metrics: Mapping[str, Any], model: str) -> Row:
+    ours, papers = profile["models"][model], TABLE_4[model]
+    latency = ours["latency"]
+    cells = [
+        Cell(percent(metrics["models"][model][MEAN]["Recall"])),
+        Cell(str(ours["image_tokens"])),
+        Cell(operations(ours["flops"]["total"])),
+        *(Cell(seconds(latency[task]["total"]), f"{latency[task]['num_tokens']:.0f} tokens") for task in (*TASKS, MEAN)),
+        Cell(f"{papers.recall:.1f}"),
+        Cell(str(papers.image_tokens)),
+        Cell(f"{papers.tflops:.1f} T"),
+        *(Cell(f"{papers.seconds[task]:.1f} s") for task in (*TASKS, MEAN)),
+    ]
+    return Row(METHOD_TITLES[model], tuple(cells))
+
+
+def _component_cells(models: Sequence[Mapping[str, Any]], name: str) -> list[Cell]:
+    cells = []
+    for model in models:
+        parameters = model["parameters"].get(name)
+        flops = model["flops"]["total"] if name == "all" else model["flops"]["components"].get(name)
+        cells += [
+            Cell(count(parameters["total"]) if parameters else NOT_MEASURED),
+            Cell(count(parameters["trainable"]) if parameters else NOT_MEASURED),
+            Cell(operations(flops) if flops else NOT_MEASURED),
+        ]
+    return cells

@@ -1,0 +1,99 @@
+"""What the pairs hold: Table 3 beside the paper's, pairs by source, the most frequent categories."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from calico.core.tokens import TASKS
+from calico.reporting import paper_results
+from calico.reporting.paper_results import TABLE_3
+from calico.reporting.scores import TASK_TITLES
+from calico.reporting.tables import Cell, Column, Row, RowGroup, Table, count
+
+_NUM_TOP = 20
+
+Statistics = Mapping[str, Any]
+"""The content of statistics.json of the pair stage."""
+
+
+def instance_table(statistics: Statistics) -> Table:
+    """Lay out Table 3: instances in all and per pair, by task."""
+    ours = statistics["all"]["instances_per_sample"]
+    rows = []
+    for title, key, field in (
+        ("Instances", "total", "total"),
+        ("Mean per pair", "mean", "mean"),
+        ("Maximum per pair", "max", "maximum"),
+        ("Median per pair", "median", "median"),
+    ):
+        our_cells = [Cell(count(ours[task][key])) for task in TASKS]
+        paper_cells = [Cell(count(getattr(TABLE_3[task], field))) for task in TASKS]
+        rows.append(Row(title, (*our_cells, *paper_cells)))
+    columns = tuple(
+        Column(TASK_TITLES[task], "one object or part that an answer must contain", is_first=task == TASKS[0])
+        for task in TASKS
+    )
+    return Table(
+        title="Instances",
+        row_title="Statistic",
+        columns=columns * 2,
+        groups=(RowGroup("", tuple(rows)),),
+        spans=(("This run, all splits", len(TASKS)), ("Paper: MixedParts", len(TASKS))),
+        note="An object that takes part in several pairs counts once in each.",
+    )
+
+
+def size_table(statistics: Statistics) -> Table:
+    """Lay out how much there is of everything."""
+    shown = (
+        ("Pairs", statistics["all"]["num_pairs"], paper_results.NUM_PAIRS),
+        ("Distinct objects", statistics["num_objects"], paper_results.NUM_OBJECTS),
+        ("Distinct parts", statistics["num_parts"], paper_results.NUM_PARTS),
+        ("Object categories", statistics["num_object_categories"], paper_results.NUM_OBJECT_CATEGORIES),
+        ("Part categories", statistics["num_part_categories"], paper_results.NUM_PART_CATEGORIES),
+    )
+    return Table(
+        title="Size",
+        row_title="Statistic",
+        columns=(Column("This run"), Column("Paper")),
+        groups=(RowGroup("", tuple(Row(title, (Cell(count(our)), Cell(count(paper)))) for title, our, paper in shown)),),
+    )
+
+
+def source_table(statistics: Statistics) -> Table:
+    """Lay out pairs by split, source and task."""
+    splits = statistics["splits"]
+    columns = tuple(
+        Column(TASK_TITLES[task], is_first=task == TASKS[0]) for _ in splits for task in TASKS
+    )
+    sources = sorted({source for split in splits.values() for source in split["pairs_by_source"]})
+    rows = [
+        Row(
+            source,
+            tuple(
+                Cell(count(split["pairs_by_source"].get(source, {}).get(task, 0)))
+                for split in splits.values()
+                for task in TASKS
+            ),
+        )
+        for source in sources
+    ]
+    return Table(
+        title="Pairs by source",
+        row_title="Source",
+        columns=columns,
+        groups=(RowGroup("", tuple(rows)),),
+        spans=tuple((f"{name} ({count(split['num_images'])} images)", len(TASKS)) for name, split in splits.items()),
+    )
+
+
+def top_categories(statistics: Statistics) -> dict[str, dict[str, int]]:
+    """Return the most frequent object and part categories with their counts, most frequent first."""
+    return {
+        title: dict(list(by_frequency(statistics[key]).items())[:_NUM_TOP])
+        for title, key in (("Objects by category", "objects_by_category"), ("Parts by name", "parts_by_category"))
+    }
+
+
+def by_frequency(counts: Mapping[str, int]) -> dict[str, int]:
+    """Sort names by falling count, equal counts by name; JSON files keep no order."""
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))

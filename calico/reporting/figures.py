@@ -1,0 +1,126 @@
+"""Draw the report's charts as SVG: small panels that stack on a narrow screen."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# One colour and marker a model, the same in every chart; Okabe and Ito's colours.
+_STYLES = {
+    "calico": ("#d55e00", "o"),
+    "lisa": ("#0072b2", "s"),
+    "glamm": ("#009e73", "^"),
+}
+_OTHER_STYLE = ("#6b7076", "D")
+_STYLE_SHEET = {
+    "svg.fonttype": "none",  # text stays text: sharp, searchable, in the page's font
+    "svg.hashsalt": "calico",  # equal inputs give equal bytes
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa0a6",
+    "axes.labelcolor": "#3c4043",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#e6e8eb",
+    "axes.axisbelow": True,
+    "xtick.color": "#5f6368",
+    "ytick.color": "#5f6368",
+    "text.color": "#202124",
+}
+_PANEL_INCHES = (4.0, 2.7)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number in [0, 1] with the ends of its 95 % interval, or None where there is none."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+def draw_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, x_label: str = "optimizer step"
+) -> str:
+    """Draw one line a model.
+
+    Args:
+        curves: (x, y) points by model.
+        title: what y is.
+
+    Returns:
+        An SVG document.
+    """
+    with matplotlib.rc_context(_STYLE_SHEET):
+        figure, axes = _panel(title)
+        for model, points in curves.items():
+            colour, _ = _STYLES.get(model, _OTHER_STYLE)
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=model)
+        axes.set_xlabel(x_label)
+        axes.set_ylim(bottom=0)
+        if len(curves) > 1:
+            axes.legend(frameon=False, loc="upper right")
+        return _svg(figure)
+
+
+def draw_estimates(
+    estimates: Mapping[str, Estimate], *, title: str, x_label: str, titles: Mapping[str, str]
+) -> str:
+    """Draw one dot with its interval a row, models in colour and floors in grey.
+
+    Args:
+        estimates: by model or floor, top row first.
+        titles: the name to print of each row.
+
+    Returns:
+        An SVG document.
+    """
+    with matplotlib.rc_context(_STYLE_SHEET):
+        figure, axes = _panel(title)
+        for row, (name, estimate) in enumerate(estimates.items()):
+            colour, marker = _STYLES.get(name, _OTHER_STYLE)
+            if estimate.interval is not None:
+                axes.plot(estimate.interval, (row, row), color=colour, linewidth=2, solid_capstyle="round")
+            axes.plot(estimate.value, row, color=colour, marker=marker, markersize=6)
+        axes.set_yticks(range(len(estimates)), [titles[name] for name in estimates])
+        axes.invert_yaxis()
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlabel(x_label)
+        axes.grid(visible=False, axis="y")
+        return _svg(figure)
+
+
+def draw_counts(counts: Mapping[str, int], *, title: str, x_label: str) -> str:
+    """Draw one bar a name, in the given order.
+
+    Returns:
+        An SVG document.
+    """
+    with matplotlib.rc_context(_STYLE_SHEET):
+        figure, axes = _panel(title)
+        axes.barh(range(len(counts)), list(counts.values()), color="#56b4e9", height=0.7)
+        axes.set_yticks(range(len(counts)), list(counts))
+        axes.invert_yaxis()
+        axes.set_xlabel(x_label)
+        axes.grid(visible=False, axis="y")
+        figure.set_size_inches(_PANEL_INCHES[0], 0.9 + 0.2 * len(counts))
+        return _svg(figure)
+
+
+def _panel(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_PANEL_INCHES, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    return buffer.getvalue()

@@ -1,0 +1,221 @@
+"""Write the report of a finished run: report.html, report.md, and the pictures that the Markdown shows."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from calico.config import ReportSection
+from calico.core.files import read_json, write_bytes, write_text
+from calico.core.tokens import TASKS
+from calico.reporting import costs, datasets, scores, training_curves
+from calico.reporting.figures import Estimate, draw_counts, draw_curves, draw_estimates
+from calico.reporting.gallery import GalleryPair, build_gallery, draw_sheet
+from calico.reporting.origin import describe_origin
+from calico.reporting.paper_results import METHOD_TITLES
+from calico.reporting.scores import FLOOR_TITLES, MEAN, SUBJECT, TASK_TITLES
+from calico.reporting.tables import percent
+
+_SECTIONS = (
+    ("pictures", "Pictures"),
+    ("scores", "Scores"),
+    ("floors", "Floors"),
+    ("cost", "Cost"),
+    ("training", "Training"),
+    ("data", "Data"),
+    ("stages", "Stages"),
+    ("settings", "Settings"),
+)
+_ROW_TITLES = {**METHOD_TITLES, **FLOOR_TITLES, "truth": "Truth"}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart; `path` is where the Markdown finds it, relative to the report's folder."""
+
+    title: str
+    path: str
+    svg: str
+
+
+def build_report(
+    section: ReportSection,
+    *,
+    artifacts_path: Path,
+    output_path: Path,
+    profile: str,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write report.html (one file, no outside requests), report.md and figures/.
+
+    Args:
+        section: the gallery's size and seed.
+        artifacts_path: folder of the profile, with the outputs of all stages before this one.
+        output_path: folder to write.
+        profile: name of the profile.
+        settings: all values of the profile, printed at the end.
+
+    Raises:
+        DataError: an output of an earlier stage is missing or damaged.
+    """
+    metrics = read_json(artifacts_path / "evaluate" / "metrics.json")
+    models = [SUBJECT, *sorted(model for model in metrics["models"] if model != SUBJECT)]
+    gallery = build_gallery(section, artifacts_path, models)
+    context = {
+        **_frame(section, artifacts_path, profile, metrics, models),
+        **_pictures(gallery),
+        **_score_parts(metrics, models),
+        **_cost_parts(artifacts_path, metrics, models),
+        **_training_parts(artifacts_path, models),
+        **_data_parts(artifacts_path),
+        "settings": yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=110),
+    }
+    for pair in context["first_pairs"]:
+        write_bytes(output_path / context["sheet_paths"][pair.pair_id], draw_sheet(pair, [SUBJECT], _ROW_TITLES))
+    for chart in _charts_of(context):
+        write_text(output_path / chart.path, chart.svg)
+    for name in ("report.md", "report.html"):
+        write_text(output_path / name, _templates().get_template(f"{name}.j2").render(context))
+
+
+def _frame(
+    section: ReportSection, artifacts_path: Path, profile: str, metrics: scores.Metrics, models: Sequence[str]
+) -> dict[str, Any]:
+    sources = read_json(artifacts_path / "sources" / "manifest.json")
+    definitions = metrics["definitions"]
+    return {
+        "profile": profile,
+        "sections": _SECTIONS,
+        "models": models,
+        "subject": SUBJECT,
+        "baselines_title": " and ".join(METHOD_TITLES[model] for model in models if model != SUBJECT),
+        "method_titles": METHOD_TITLES,
+        "task_titles": TASK_TITLES,
+        "num_test_pairs": metrics["test"]["pairs"],
+        "num_test_images": metrics["test"]["images"],
+        # Only drawn scenes have a difficulty.
+        "data_name": "the scenes are drawn, not photographed" if "difficulty" in sources else "photographs",
+        "gallery_seed": section.seed,
+        "headline": [
+            {
+                "title": TASK_TITLES[task],
+                "miou": percent(metrics["models"][SUBJECT][task]["mIoU"]),
+                "recall": percent(metrics["models"][SUBJECT][task]["Recall"]),
+            }
+            for task in (*TASKS, MEAN)
+        ],
+        "definitions": {name: text for name, text in definitions.items() if isinstance(text, str)},
+        "facts": {
+            **describe_origin(),
+            "text model": definitions["text_model"],
+            "sources": f"seed {sources['seed']}" if "seed" in sources else "downloaded",
+        },
+    }
+
+
+def _pictures(gallery: Sequence[GalleryPair]) -> dict[str, Any]:
+    """Return one pair a task to begin with, and the others."""
+    first = [next(pair for pair in gallery if pair.task == task) for task in TASKS]
+    return {
+        "first_pairs": first,
+        "other_pairs": [pair for pair in gallery if pair not in first],
+        "sheet_paths": {pair.pair_id: f"figures/pair_{pair.task}.jpg" for pair in first},
+    }
+
+
+def _score_parts(metrics: scores.Metrics, models: Sequence[str]) -> dict[str, Any]:
+    findings = scores.floor_findings(metrics)
+    return {
+        "order_finding": scores.order_finding(metrics, models),
+        "table_1": scores.score_table(metrics, (MEAN,), title="All tasks (layout of Table 1)"),
+        "table_5": scores.score_table(metrics, (*TASKS, MEAN), title="By task (layout of Table 5)"),
+        "floors": [
+            {"title": FLOOR_TITLES[floor], "definition": metrics["definitions"]["floors"][floor], "finding": finding}
+            for floor, finding in findings.items()
+        ],
+        "floor_charts": [
+            _estimate_chart(metrics, models, task, metric) for metric in ("Recall", "mIoU") for task in TASKS
+        ],
+        "floor_table": scores.floor_table(metrics, models),
+        "label_table": scores.label_table(metrics, models),
+    }
+
+
+def _estimate_chart(metrics: scores.Metrics, models: Sequence[str], task: str, metric: str) -> Chart:
+    estimates = {
+        model: Estimate(metrics["models"][model][task][metric], tuple(metrics["intervals"][model][task][metric]))
+        for model in models
+    } | {floor: Estimate(values[task][metric]) for floor, values in metrics["floors"].items()}
+    title = f"{TASK_TITLES[task]}: {metric}"
+    svg = draw_estimates(estimates, title=title, x_label=metric, titles=_ROW_TITLES)
+    return Chart(title, f"figures/floors_{task}_{metric}.svg", svg)
+
+
+def _cost_parts(artifacts_path: Path, metrics: scores.Metrics, models: Sequence[str]) -> dict[str, Any]:
+    profile = read_json(artifacts_path / "profile" / "profile.json")
+    return {
+        "cost_table": costs.cost_table(profile, metrics, models),
+        "parameter_table": costs.parameter_table(profile, models),
+        "stage_table": costs.stage_table(artifacts_path),
+    }
+
+
+def _training_parts(artifacts_path: Path, models: Sequence[str]) -> dict[str, Any]:
+    logs = {
+        "Alignment": {SUBJECT: artifacts_path / "align" / "log.jsonl"},
+        "Finetuning": {model: artifacts_path / "finetune" / model / "log.jsonl" for model in models},
+    }
+    runs = [
+        {
+            "title": title,
+            "charts": [
+                Chart(loss, f"figures/{title.lower()}_{loss}.svg", draw_curves(curves, title=f"{loss} loss"))
+                for loss, curves in training_curves.read_curves(paths).items()
+            ],
+        }
+        for title, paths in logs.items()
+    ]
+    return {"training": runs, "points_per_curve": training_curves.MAX_POINTS}
+
+
+def _data_parts(artifacts_path: Path) -> dict[str, Any]:
+    statistics = read_json(artifacts_path / "pair" / "statistics.json")
+    return {
+        "data_tables": [
+            datasets.size_table(statistics),
+            datasets.instance_table(statistics),
+            datasets.source_table(statistics),
+        ],
+        "data_charts": [
+            Chart(
+                f"{title}, the most frequent",
+                f"figures/{title.lower().replace(' ', '_')}.svg",
+                draw_counts(counts, title=f"{title}, the most frequent", x_label="distinct instances in the pairs"),
+            )
+            for title, counts in datasets.top_categories(statistics).items()
+        ],
+    }
+
+
+def _charts_of(context: Mapping[str, Any]) -> list[Chart]:
+    of_training = [chart for run in context["training"] for chart in run["charts"]]
+    return [*context["floor_charts"], *of_training, *context["data_charts"]]
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("calico.reporting"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["data_uri"] = _data_uri
+    return environment
+
+
+def _data_uri(content: str | bytes, media_type: str) -> str:
+    encoded = base64.b64encode(content.encode() if isinstance(content, str) else content).decode("ascii")
+    return f"data:{media_type};base64,{encoded}"

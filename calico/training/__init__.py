@@ -1,0 +1,1 @@
+"""Training: optimizer, the DeepSpeed engine, the loop, and the two stages align and finetune."""

@@ -1,0 +1,55 @@
+"""The stage align: fit CALICO's images to its language model on grounded captions (appendix C.1)."""
+
+from pathlib import Path
+
+import torch
+
+from calico.assembly import ALIGNED_FILE, open_pretrained
+from calico.config import Config
+from calico.data.loading.dataset import build_caption_dataset
+from calico.tracking import Run
+from calico.training.fit import Job, fit
+
+
+def align(config: Config, *, artifacts_path: Path, output_path: Path, run: Run) -> None:
+    """Train the Q-Former and f_image on captions whose phrases have masks; everything else is frozen.
+
+    The baselines take their projectors as published and skip this stage. Writes aligned.safetensors, log.jsonl
+    and manifest.json.
+
+    Args:
+        config: one profile.
+        artifacts_path: the profile's artefacts: sources, unify, checkpoints.
+        output_path: folder to write to.
+        run: receives losses, learning rate and timings.
+
+    Raises:
+        CheckpointError: pretrained parts are missing or damaged.
+        DataError: a table or an image is missing or damaged.
+        TrainingError: a loss became NaN or infinite.
+    """
+    section = config.align
+    torch.set_num_threads(config.runtime.num_threads)
+    torch.manual_seed(section.seed)
+    assembly = open_pretrained(config.model, "calico", artifacts_path)
+    dataset = build_caption_dataset(
+        artifacts_path / "unify",
+        artifacts_path / "sources",
+        tokenizer=assembly.tokenizer,
+        model=config.model,
+        variant="calico",
+        mask_loss_px=section.mask_loss_px,
+        seed=section.seed,
+        with_views=not section.cache_features,
+    )
+    job = Job(
+        stage="align",
+        variant="calico",
+        assembly=assembly,
+        dataset=dataset,
+        sizes=[len(caption.text) for caption in dataset.samples],
+        section=section,
+        runtime=config.runtime,
+        trained_file=ALIGNED_FILE,
+    )
+    fit(job, output_path=output_path, run=run)

@@ -1,0 +1,159 @@
+"""The DeepSpeed fence: the only module that imports it.
+
+One process needs no launcher; under `torchrun`, `deepspeed` or Slurm the launcher's RANK, WORLD_SIZE, LOCAL_RANK
+and MASTER_* are used as they are.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from calico.config import RuntimeSection, TrainSection
+from calico.errors import ConfigError
+from calico.training.optimizer import build_optimizer, build_scheduler
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did: gradient norm before clipping, learning rate that was used."""
+
+    grad_norm: float
+    learning_rate: float
+
+
+class Engine:
+    """A model with its optimizer and schedule under DeepSpeed.
+
+    Attributes:
+        module: the model, on its device and in its precision.
+        device: where batches must go.
+        rank, world_size: this process among all.
+    """
+
+    def __init__(self, model: nn.Module, section: TrainSection, runtime: RuntimeSection) -> None:
+        """Wrap `model` (moved to the device and cast to the precision of `runtime`, in place).
+
+        Args:
+            model: its parameters with `requires_grad` are trained; at least one.
+            section: optimizer, schedule, clipping, accumulation and ZeRO stage.
+            runtime: device and precision.
+
+        Raises:
+            ConfigError: `runtime.device` is "cuda" and there is none, or the world size does not divide the batch.
+        """
+        deepspeed = _import_deepspeed(runtime.device)
+        join_processes(runtime.device)
+        self.rank = torch.distributed.get_rank()
+        self.world_size = torch.distributed.get_world_size()
+        micro_batch_size, self.num_micro_batches = share_of_process(section, self.world_size)
+        optimizer = build_optimizer(model.parameters(), section)
+        self._engine, *_ = deepspeed.initialize(
+            model=model,
+            model_parameters=optimizer.param_groups[0]["params"],
+            optimizer=optimizer,
+            lr_scheduler=build_scheduler(optimizer, section),
+            config=_deepspeed_config(section, runtime, micro_batch_size, self.num_micro_batches),
+            dist_init_required=False,
+        )
+        self.module: nn.Module = self._engine.module
+        self.device: torch.device = torch.device(self._engine.device)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model's forward."""
+        return self._engine(*args, **kwargs)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of one micro-batch's loss; DeepSpeed divides by the number of micro-batches."""
+        self._engine.backward(loss)
+
+    def mean_over_processes(self, values: Tensor) -> Tensor:
+        """Return the mean of `values` over all processes, so that every process sees the same numbers."""
+        if self.world_size > 1:
+            torch.distributed.all_reduce(values)
+            values = values / self.world_size
+        return values
+
+    def end_micro_batch(self) -> StepReport | None:
+        """Count the micro-batch; after the last one of a step clip, update and return the report."""
+        if not self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()
+            return None
+        learning_rate = float(self._engine.get_lr()[0])
+        # deepspeed 0.19.8 keeps no norm of its own for ZeRO stage 0 in fp32; there it is read before the clipping.
+        norm = _total_grad_norm(self.module)
+        self._engine.step()
+        kept_norm = self._engine.get_global_grad_norm()
+        return StepReport(float(norm if kept_norm is None else kept_norm), learning_rate)
+
+
+def share_of_process(section: TrainSection, world_size: int) -> tuple[int, int]:
+    """Return (pairs per micro-batch, micro-batches per step) of one process.
+
+    The pairs of an optimizer step, `batch_size * accumulation`, stay the same whatever the number of processes:
+    processes first share the micro-batches, then the pairs of a micro-batch.
+
+    Raises:
+        ConfigError: the processes cannot share the batch equally.
+    """
+    if section.accumulation % world_size == 0:
+        return section.batch_size, section.accumulation // world_size
+    processes_per_micro_batch, rest = divmod(world_size, section.accumulation)
+    if rest or section.batch_size % processes_per_micro_batch:
+        raise ConfigError(
+            f"{world_size} processes cannot share {section.accumulation} micro-batches of {section.batch_size} pairs "
+            "equally. Choose batch_size and accumulation so that the number of processes divides accumulation, or "
+            "is accumulation times a divisor of batch_size."
+        )
+    return section.batch_size // processes_per_micro_batch, 1
+
+
+def join_processes(device: str) -> None:
+    """Join the launcher's process group, or found a group of one without any network port."""
+    if torch.distributed.is_initialized():
+        return
+    backend = "nccl" if device == "cuda" else "gloo"
+    if "RANK" in os.environ and "MASTER_ADDR" in os.environ:
+        torch.distributed.init_process_group(backend)
+        return
+    os.environ["LOCAL_RANK"] = "0"  # DeepSpeed reads it even when the group exists
+    torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+
+
+def _import_deepspeed(device: str) -> Any:
+    """Import DeepSpeed for `device`, without the C++ extension that it would compile on a CPU.
+
+    Source: deepspeed 0.19.8 comm/torch.py build_shm_op: a shared-memory all-reduce, compiled at the first
+    `initialize` whatever the config; without a C++ compiler `initialize` fails. torch's gloo does the work.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("runtime.device is 'cuda', but torch finds no CUDA device. Set it to 'cpu'.")
+    os.environ.setdefault("DS_ACCELERATOR", device)
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def _deepspeed_config(
+    section: TrainSection, runtime: RuntimeSection, micro_batch_size: int, num_micro_batches: int
+) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": micro_batch_size,
+        "gradient_accumulation_steps": num_micro_batches,
+        "gradient_clipping": section.max_grad_norm,
+        "bf16": {"enabled": runtime.dtype == "bfloat16"},
+        "zero_optimization": {"stage": section.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": None,
+    }
+
+
+def _total_grad_norm(module: nn.Module) -> Tensor:
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)

@@ -1,0 +1,56 @@
+"""The stage finetune: the paper's training on image pairs (section 3.5, appendix C.1)."""
+
+from pathlib import Path
+
+import torch
+
+from calico.assembly import TRAINED_FILE, open_aligned
+from calico.config import Config, VariantName
+from calico.data.loading.dataset import build_pair_dataset
+from calico.tracking import Run
+from calico.training.fit import Job, fit
+
+
+def finetune(config: Config, variant: VariantName, *, artifacts_path: Path, output_path: Path, run: Run) -> None:
+    """Train LoRA and the mask decoder, and CALICO's CEM and CAMs, on the training pairs.
+
+    Writes trained.safetensors, log.jsonl and manifest.json.
+
+    Args:
+        config: one profile.
+        variant: "calico", "lisa" or "glamm".
+        artifacts_path: the profile's artefacts: sources, unify, pair, checkpoints and, for CALICO, align.
+        output_path: folder to write to.
+        run: receives losses, learning rate and timings.
+
+    Raises:
+        CheckpointError: pretrained parts are missing or damaged.
+        DataError: a table or an image is missing or damaged.
+        TrainingError: a loss became NaN or infinite.
+    """
+    section = config.finetune
+    torch.set_num_threads(config.runtime.num_threads)
+    torch.manual_seed(section.seed)
+    assembly = open_aligned(config.model, variant, artifacts_path)
+    dataset = build_pair_dataset(
+        artifacts_path / "unify",
+        artifacts_path / "sources",
+        artifacts_path / "pair" / "train.parquet",
+        tokenizer=assembly.tokenizer,
+        model=config.model,
+        variant=variant,
+        mask_loss_px=section.mask_loss_px,
+        seed=section.seed,
+        with_views=not section.cache_features,
+    )
+    job = Job(
+        stage="finetune",
+        variant=variant,
+        assembly=assembly,
+        dataset=dataset,
+        sizes=[len(sample.targets) for sample in dataset.samples],
+        section=section,
+        runtime=config.runtime,
+        trained_file=TRAINED_FILE,
+    )
+    fit(job, output_path=output_path, run=run)

@@ -1,0 +1,120 @@
+"""One training run: check what is trainable, train, save what was trained."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from calico.assembly import Assembly
+from calico.checkpoints.loader import save_trained
+from calico.config import RuntimeSection, TrainSection, VariantName
+from calico.core.files import write_manifest
+from calico.data.loading.dataset import CaptionDataset, PairDataset
+from calico.errors import TrainingError
+from calico.models.lora import lora_layers
+from calico.models.trainable import parameter_counts, set_trainable
+from calico.tracking import Run
+from calico.training.engine import Engine
+from calico.training.loop import train
+from calico.training.samples import make_samples
+from calico.training.step_log import StepRecord
+
+LOG_FILE = "log.jsonl"
+
+# What each stage may train, said a second time: `set_trainable` decides, `check_trainable` compares.
+_TRAINED_PREFIXES = {
+    "align": ("qformer.", "f_image."),
+    "finetune": ("mask_decoder.", "cem.", "cams."),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, on what, and how.
+
+    Attributes:
+        stage: "align" or "finetune".
+        dataset: built with views unless `section.cache_features`.
+        sizes: one number per row of `dataset` that grows with its token count.
+        trained_file: name of the file of trained tensors.
+    """
+
+    stage: Literal["align", "finetune"]
+    variant: VariantName
+    assembly: Assembly
+    dataset: PairDataset | CaptionDataset
+    sizes: Sequence[int]
+    section: TrainSection
+    runtime: RuntimeSection
+    trained_file: str
+
+
+def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
+    """Train and write the trained tensors, log.jsonl and, last, manifest.json.
+
+    Returns:
+        The records of all steps.
+
+    Raises:
+        TrainingError: a loss became NaN or infinite, or something else than planned would be trained.
+    """
+    model, section = job.assembly.model, job.section
+    set_trainable(model, job.stage)
+    trainable = check_trainable(model, job.stage)
+    engine = Engine(model, section, job.runtime)
+    samples = make_samples(
+        job.dataset,
+        job.sizes,
+        model.eval(),
+        pad_id=job.assembly.tokenizer.pad_token_id,
+        num_cached_at_once=section.batch_size if section.cache_features else None,
+    )
+    records = train(engine, samples, section, log_path=output_path / LOG_FILE, run=run)
+    if engine.rank == 0:
+        save_trained(model, output_path / job.trained_file, facts={"stage": job.stage, "variant": job.variant})
+        write_manifest(output_path, **_facts(job, trainable))
+    return records
+
+
+def check_trainable(model: nn.Module, stage: str) -> dict[str, int]:
+    """Compare the model's trainable parameters with what `stage` may train.
+
+    Returns:
+        {"tensors", "parameters"}: how many are trainable.
+
+    Raises:
+        TrainingError: a parameter is trainable that must be frozen, or the reverse; names the first.
+    """
+    prefixes = _TRAINED_PREFIXES[stage]
+    wrong = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad != (name.startswith(prefixes) or (stage == "finetune" and ".lora_" in name))
+    ]
+    num_lora, num_projections = len(lora_layers(model)), 2 * model.language_model.num_layers
+    if wrong or num_lora != num_projections:
+        raise TrainingError(
+            f"stage {stage}: {len(wrong)} parameters are trainable or frozen against the plan "
+            f"({', '.join(wrong[:5]) or 'none'}), and {num_lora} layers have LoRA where {num_projections} should. "
+            "See calico/models/trainable.py."
+        )
+    return {
+        "tensors": sum(parameter.requires_grad for parameter in model.parameters()),
+        "parameters": parameter_counts(model)["all"]["trainable"],
+    }
+
+
+def _facts(job: Job, trainable: dict[str, int]) -> dict[str, Any]:
+    values = job.section.model_dump_json().encode()
+    return {
+        "stage": job.stage,
+        "variant": job.variant,
+        "num_samples": len(job.sizes),
+        "num_steps": job.section.num_steps,
+        "params_sha256": hashlib.sha256(values).hexdigest(),
+        "pretrained": dict(job.assembly.digests),
+        "trainable": trainable,
+    }

@@ -1,0 +1,92 @@
+"""The record of every training step: log.jsonl, the tracker, and a progress bar on stderr."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from calico.config import TrainSection
+from calico.tracking import Run
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One line of log.jsonl; losses are means over the step's micro-batches, before weighting but for `loss`.
+
+    Attributes:
+        step: 1-based.
+        loss: weighted sum.
+        lr: learning rate of the step.
+        grad_norm: before clipping.
+        seconds: wall time of the step.
+    """
+
+    step: int
+    loss: float
+    text: float
+    mask: float
+    dice: float
+    lr: float
+    grad_norm: float
+    seconds: float
+
+
+class StepLog:
+    """Writes records to log.jsonl, to the tracker and to stderr."""
+
+    def __init__(self, path: Path, run: Run, section: TrainSection, *, is_writer: bool) -> None:
+        """Remember where to write; the file is opened on entry.
+
+        Args:
+            path: log.jsonl.
+            run: receives the means over every `section.log_every` steps.
+            is_writer: False makes every method do nothing.
+        """
+        self._path = path
+        self._run = run
+        self._section = section
+        self._is_writer = is_writer
+        self._stream: TextIO | None = None
+        self._bar: tqdm | None = None
+        self._recent: list[StepRecord] = []
+
+    def __enter__(self) -> "StepLog":
+        if self._is_writer:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # A stream, not an artefact: it grows with the run; the folder's manifest marks it as complete.
+            self._stream = self._path.open("w", encoding="utf-8", buffering=1)
+            self._bar = tqdm(total=self._section.num_steps, unit="step", disable=not sys.stderr.isatty())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if self._bar is not None:
+            self._bar.close()
+
+    def add(self, record: StepRecord) -> None:
+        """Write one record; report the recent ones if their turn has come."""
+        if self._stream is None or self._bar is None:
+            return
+        self._stream.write(json.dumps(asdict(record)) + "\n")
+        self._bar.update()
+        self._recent.append(record)
+        if len(self._recent) == self._section.log_every or record.step == self._section.num_steps:
+            self._report(record.step, _means(self._recent))
+            self._recent.clear()
+
+    def _report(self, step: int, means: dict[str, float]) -> None:
+        self._run.log_metrics(means, step=step)
+        if not sys.stderr.isatty():
+            line = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+            print(f"step {step}/{self._section.num_steps}  {line}", file=sys.stderr, flush=True)
+        elif self._bar is not None:
+            self._bar.set_postfix(loss=f"{means['loss']:.3f}", lr=f"{means['lr']:.1e}")
+
+
+def _means(records: list[StepRecord]) -> dict[str, float]:
+    names = [name for name in asdict(records[0]) if name != "step"]
+    return {name: sum(getattr(record, name) for record in records) / len(records) for name in names}

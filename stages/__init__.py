@@ -1,0 +1,1 @@
+"""One script per DVC stage: read params, make one calico call, write files."""

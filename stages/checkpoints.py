@@ -1,0 +1,21 @@
+"""DVC stage `checkpoints`: pretrained parts in, one verified folder of them out."""
+
+import sys
+from pathlib import Path
+
+from calico.checkpoints.prepare import prepare_checkpoints
+from calico.config import load_config
+from calico.tracking import exit_on_error, stage_run
+
+
+@exit_on_error
+def main(profile: str) -> None:
+    """Install the pretrained parts of one profile."""
+    section = load_config(profile).checkpoints
+    output_path = Path("artifacts") / profile / "checkpoints"
+    with stage_run("checkpoints", profile, output_path, params={"checkpoints": section.model_dump()}):
+        prepare_checkpoints(section, output_path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,38 @@
+"""DVC stage `evaluate`: predictions of all models and the true masks in, metrics.json out."""
+
+import sys
+from pathlib import Path
+
+from calico.config import load_config
+from calico.core.tokens import TASKS
+from calico.evaluation.evaluate import evaluate
+from calico.tracking import exit_on_error, stage_run
+
+
+@exit_on_error
+def main(profile: str) -> None:
+    """Score every model and floor of one profile."""
+    config = load_config(profile)
+    artifacts = Path("artifacts") / profile
+    output_path = artifacts / "evaluate"
+    with stage_run("evaluate", profile, output_path, params=config.evaluate.model_dump()) as run:
+        metrics = evaluate(
+            config.evaluate,
+            models=tuple(config.model.variants),
+            pair_path=artifacts / "pair",
+            unify_path=artifacts / "unify",
+            predict_path=artifacts / "predict",
+            output_path=output_path,
+        )
+        run.log_metrics(
+            {
+                f"{model}/{task}/{name}": value
+                for model, scores in {**metrics["models"], **metrics["floors"]}.items()
+                for task in (*TASKS, "mean")
+                for name, value in scores[task].items()
+            }
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,23 @@
+"""DVC stage `finetune@<model>`: pretrained parts and training pairs in, trained tensors out."""
+
+import sys
+from pathlib import Path
+
+from calico.config import load_config
+from calico.tracking import exit_on_error, stage_run
+from calico.training.finetune import finetune
+
+
+@exit_on_error
+def main(profile: str, model: str) -> None:
+    """Finetune one model of one profile."""
+    config = load_config(profile)
+    artifacts_path = Path("artifacts") / profile
+    output_path = artifacts_path / "finetune" / model
+    params = {name: getattr(config, name).model_dump() for name in ("runtime", "model", "finetune")}
+    with stage_run(f"finetune/{model}", profile, output_path, params=params, tags={"model": model}) as run:
+        finetune(config, model, artifacts_path=artifacts_path, output_path=output_path, run=run)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

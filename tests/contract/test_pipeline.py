@@ -1,0 +1,126 @@
+"""dvc.yaml says what the code does: the right files, the right params, nothing shared between profiles."""
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from calico.config import Config
+from tests.contract.source_tree import ROOT, code_dependencies, sections_read
+
+PIPELINES = {"tiny": ROOT / "dvc.yaml", "paper": ROOT / "paper" / "dvc.yaml"}
+
+
+@functools.cache
+def header(profile: str) -> dict[str, Any]:
+    return dict(yaml.safe_load(PIPELINES[profile].read_text())["vars"][0])
+
+
+@functools.cache
+def stages(profile: str) -> dict[str, dict[str, Any]]:
+    """Return the stages of one profile with their variables and loops resolved, as DVC does it."""
+    text = PIPELINES[profile].read_text()
+    values = header(profile)
+    found = {}
+    for name, stage in yaml.safe_load(text)["stages"].items():
+        if "foreach" in stage:
+            items = values[re.fullmatch(r"\$\{(\w+)\}", stage["foreach"])[1]]
+            found |= {f"{name}@{item}": _fill(stage["do"], {**values, "item": item}) for item in items}
+        else:
+            found[name] = _fill(stage, values)
+    return found
+
+
+def _fill(value: Any, values: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(child, values) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_fill(child, values) for child in value]
+    return (
+        re.sub(r"\$\{(\w+)\}", lambda match: str(values[match[1]]), value)
+        if isinstance(value, str)
+        else value
+    )
+
+
+def script(stage: dict[str, Any]) -> Path:
+    return Path(re.match(r"python -m ([\w.]+)", stage["cmd"])[1].replace(".", "/") + ".py")
+
+
+def outputs(stage: dict[str, Any]) -> list[str]:
+    return [*stage.get("outs", []), *stage.get("metrics", [])]
+
+
+ALL_STAGES = [(profile, name) for profile in PIPELINES for name in stages(profile)]
+each_stage = pytest.mark.parametrize(("profile", "name"), ALL_STAGES)
+
+
+def test_profiles_run_the_same_pipeline() -> None:
+    """Only where the data come from tells the two files apart."""
+    bodies = [
+        path.read_text().split("# From here on the same in every profile.")[1] for path in PIPELINES.values()
+    ]
+
+    assert bodies[0] == bodies[1]
+    assert all(header(profile)["profile"] == profile for profile in PIPELINES)
+
+
+@each_stage
+def test_code_dependencies_are_the_real_imports(profile: str, name: str) -> None:
+    stage = stages(profile)[name]
+    stated = {path for path in stage["deps"] if path.split("/")[0] in {"calico", "stages"}}
+
+    assert sorted(stated) == sorted(code_dependencies(script(stage)))
+
+
+@each_stage
+def test_params_are_the_sections_that_are_read(profile: str, name: str) -> None:
+    stage = stages(profile)[name]
+    read = sections_read(script(stage), set(Config.model_fields))
+
+    assert sorted(stage["params"]) == sorted(f"{profile}.{section}" for section in read)
+
+
+@each_stage
+def test_artifact_dependencies_are_written_by_another_stage(profile: str, name: str) -> None:
+    written = [
+        Path(out) for other, stage in stages(profile).items() if other != name for out in outputs(stage)
+    ]
+
+    for path in stages(profile)[name]["deps"]:
+        if path.startswith("artifacts/"):
+            assert any(Path(path).is_relative_to(out) for out in written), path
+
+
+@each_stage
+def test_outputs_stay_in_the_folder_of_the_profile(profile: str, name: str) -> None:
+    stage = stages(profile)[name]
+
+    assert outputs(stage)
+    assert all(out.startswith(f"artifacts/{profile}/") for out in outputs(stage))
+    assert stage["wdir"] == header(profile)["root"]
+
+
+def test_no_stage_reads_what_changes_with_every_run() -> None:
+    """stage.json holds times: if more than the report read it, a rerun would run everything after it."""
+    for profile, name in ALL_STAGES:
+        stage = stages(profile)[name]
+        if name != "report":
+            assert not [path for path in stage["deps"] if path.endswith("stage.json")], name
+            folders = {out for other in stages(profile).values() for out in outputs(other)}
+            assert not folders & set(stage["deps"]) - _files(folders), name
+
+
+def _files(paths: set[str]) -> set[str]:
+    return {path for path in paths if Path(path).suffix}
+
+
+def test_every_stage_script_is_in_the_pipeline() -> None:
+    scripts = {
+        path.relative_to(ROOT) for path in (ROOT / "stages").glob("*.py") if path.name != "__init__.py"
+    }
+
+    assert scripts == {script(stage) for profile in PIPELINES for stage in stages(profile).values()}

@@ -1,0 +1,209 @@
+"""Stage runs against a real MLflow database, and without one."""
+
+import json
+import logging
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from calico.errors import DataError
+from calico.tracking import exit_on_error, flatten, stage_run
+
+mlflow = pytest.importorskip("mlflow", reason="the extra 'track' is not installed")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for the module: making its tables takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    monkeypatch.delenv("RANK", raising=False)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_run_records_everything_and_writes_stage_json(tmp_path: Path, database: str) -> None:
+    picture = tmp_path / "overlay.png"
+    picture.write_bytes(b"picture")
+
+    with stage_run(
+        "finetune/calico",
+        "tiny",
+        tmp_path / "out",
+        params={"seed": 3, "losses": {"text": 1.0}},
+        tags={"model": "calico"},
+    ) as run:
+        for step in range(1200):  # more than one batch
+            run.log_metrics({"loss": 1.0 / (step + 1)}, step=step)
+        run.log_table("scores", [{"task": "common_parts", "mIoU": 0.5}])
+        run.log_figure(picture)
+
+    facts = json.loads((tmp_path / "out" / "stage.json").read_text())
+    assert facts["stage"] == "finetune/calico"
+    assert facts["seconds"] > 0
+    assert 0.01 < facts["peak_gb"] < 100
+
+    client = mlflow.MlflowClient(database)
+    recorded = client.get_run(facts["mlflow_run_id"])
+    assert recorded.info.run_name == "finetune/calico"
+    assert recorded.info.status == "FINISHED"
+    assert client.get_experiment(recorded.info.experiment_id).name == "calico-tiny"
+    assert recorded.data.params == {"seed": "3", "losses.text": "1.0"}
+    assert (
+        recorded.data.tags.items()
+        >= {"stage": "finetune/calico", "profile": "tiny", "model": "calico"}.items()
+    )
+    assert recorded.data.metrics["seconds"] == facts["seconds"]
+    assert [point.step for point in client.get_metric_history(recorded.info.run_id, "loss")] == list(
+        range(1200)
+    )
+    assert [file.path for file in client.list_artifacts(recorded.info.run_id, "figures")] == [
+        "figures/overlay.png"
+    ]
+    assert [file.path for file in client.list_artifacts(recorded.info.run_id, "tables")] == [
+        "tables/scores.json"
+    ]
+
+
+def test_failed_stage_leaves_a_failed_run_and_no_stage_json(tmp_path: Path, database: str) -> None:
+    with (
+        pytest.raises(DataError, match="damaged"),
+        stage_run("unify", "tiny", tmp_path / "out", params={}, tags={"reason": "test"}),
+    ):
+        raise DataError("images.parquet is damaged.")
+
+    client = mlflow.MlflowClient(database)
+    experiment = client.get_experiment_by_name("calico-tiny")
+    (recorded,) = client.search_runs([experiment.experiment_id], "tags.reason = 'test'")
+    assert recorded.info.status == "FAILED"
+    assert not (tmp_path / "out" / "stage.json").exists()
+
+
+def test_run_names_commit_and_dvc_stage(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "unify")
+    monkeypatch.setattr(
+        "calico.tracking._git", lambda *arguments: "abc123" if "HEAD" in arguments else " M params.yaml"
+    )
+
+    with stage_run("unify", "tiny", tmp_path / "out", params={}) as run:
+        run_id = run.mlflow_run_id
+
+    tags = mlflow.MlflowClient(database).get_run(run_id).data.tags
+    assert tags["git.commit"] == tags["mlflow.source.git.commit"] == "abc123"
+    assert tags["git.dirty"] == "true"
+    assert tags["dvc.stage"] == "unify"
+
+
+def _record_a_little(output_path: Path) -> dict[str, object]:
+    with stage_run("unify", "tiny", output_path, params={"seed": 1}) as run:
+        for step in range(100):
+            run.log_metrics({"loss": 1.0}, step=step)
+        run.log_table("rows", [])
+        run.log_figure(output_path)
+    return dict(json.loads((output_path / "stage.json").read_text()))
+
+
+def test_refused_connection_warns_once_and_the_stage_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    caplog.set_level(logging.WARNING, "calico.tracking")
+
+    facts = _record_a_little(tmp_path / "out")
+
+    assert set(facts) == {"stage", "seconds", "peak_gb"}
+    assert caplog.text.count("the stage goes on without it") == 1
+
+
+def test_silent_server_holds_a_stage_up_for_seconds_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_port: int
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+
+    facts = _record_a_little(tmp_path / "out")
+
+    # Measured 3.0 s: two tries of 1 s each and the pause between them; MLflow's own settings take minutes.
+    assert float(str(facts["seconds"])) < 20
+
+
+def test_damaged_database_does_not_stop_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = tmp_path / "mlflow.db"
+    damaged.write_bytes(b"no database" * 1000)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{damaged}")
+
+    assert set(_record_a_little(tmp_path / "out")) == {"stage", "seconds", "peak_gb"}
+
+
+def test_stage_runs_without_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    caplog.set_level(logging.WARNING, "calico.tracking")
+
+    facts = _record_a_little(tmp_path / "out")
+
+    assert set(facts) == {"stage", "seconds", "peak_gb"}
+    assert caplog.text.count("the stage goes on without it") == 1
+
+
+def test_only_rank_zero_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+
+    with stage_run("align", "tiny", tmp_path / "out", params={}) as run:
+        assert run.mlflow_run_id is None
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_flatten_gives_dotted_names_and_text() -> None:
+    nested = {"a": {"b": {"c": 1.5}, "d": [1, 2]}, "e": None, "f": "text", "g": True}
+
+    assert flatten(nested) == {"a.b.c": "1.5", "a.d": "[1, 2]", "e": "null", "f": "text", "g": "true"}
+
+
+@exit_on_error
+def damaged_stage(profile: str) -> None:
+    raise DataError(f"artifacts/{profile}/x: missing. Run its stage.")
+
+
+def test_error_becomes_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        damaged_stage("tiny")
+
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: artifacts/tiny/x: missing. Run its stage.\n"
+
+
+def test_missing_argument_prints_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        damaged_stage()
+
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "usage: python -m stages.test_tracking PROFILE\n"
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    @exit_on_error
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
