@@ -56,7 +56,9 @@ def open_pretrained(section: ModelSection, variant: VariantName, artifacts_path:
         eos_id=tokenizer.eos_token_id,
     )
     loaded = load_pretrained(model, checkpoints_path)
-    return Assembly(model, tokenizer, {name: sha256_of(component_path(checkpoints_path, name)) for name in loaded})
+    return Assembly(
+        model, tokenizer, {name: sha256_of(component_path(checkpoints_path, name)) for name in loaded}
+    )
 
 
 def open_aligned(section: ModelSection, variant: VariantName, artifacts_path: Path) -> Assembly:
@@ -73,7 +75,9 @@ def open_aligned(section: ModelSection, variant: VariantName, artifacts_path: Pa
     aligned_path = artifacts_path / "align" / ALIGNED_FILE
     set_trainable(assembly.model, "align")
     load_trained(assembly.model, aligned_path)
-    return Assembly(assembly.model, assembly.tokenizer, {**assembly.digests, "aligned": sha256_of(aligned_path)})
+    return Assembly(
+        assembly.model, assembly.tokenizer, {**assembly.digests, "aligned": sha256_of(aligned_path)}
+    )
 
 
 def open_finetuned(
@@ -87,7 +91,9 @@ def open_finetuned(
     """
     folder = artifacts_path / "finetune" / variant
     if not (folder / "manifest.json").is_file():
-        raise CheckpointError(f"{folder}: no finetuned '{variant}' here. Run the pipeline up to its stage finetune.")
+        raise CheckpointError(
+            f"{folder}: no finetuned '{variant}' here. Run the pipeline up to its stage finetune."
+        )
     manifest = verify_manifest(folder)
     assembly = open_aligned(section, variant, artifacts_path)
     _check_digests(manifest, assembly.digests, folder)

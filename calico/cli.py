@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     segment.add_argument("--task", choices=TASKS, help="ask this task's question about two or more images")
     segment.add_argument("--question", metavar="TEXT", help="ask this instead, about one or more images")
-    segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for overlays and result.json")
+    segment.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for overlays and result.json"
+    )
     segment.add_argument("--model", choices=get_args(VariantName), default="calico")
     segment.set_defaults(command=_segment)
 
@@ -122,7 +124,9 @@ def _figures(options: argparse.Namespace) -> None:
     metrics = read_json(artifacts_path / "evaluate" / "metrics.json")
     stages = [read_json(path) for path in sorted(artifacts_path.glob("**/stage.json"))]
     if not stages:
-        raise DataError(f"{artifacts_path}: no stage.json in any stage's folder. Run the pipeline (`make run`).")
+        raise DataError(
+            f"{artifacts_path}: no stage.json in any stage's folder. Run the pipeline (`make run`)."
+        )
     figures = {
         "models": metrics["models"],
         "floors": metrics["floors"],

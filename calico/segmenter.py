@@ -60,7 +60,8 @@ class Segmenter:
         """Ask about some images.
 
         Args:
-            images: files, PIL images or uint8 RGB arrays of shape (height, width, 3); the same one twice is fine.
+            images: files, PIL images or uint8 RGB arrays of shape (height, width, 3); the same one twice is
+                fine.
             task: one of `calico.core.tokens.TASKS`; asks its standard question about two or more images.
             question: asked instead of a task's question, about one or more images.
 
@@ -74,7 +75,9 @@ class Segmenter:
         pixels = [_pixels(image) for image in images]
         ids = tuple(f"image {index + 1}" for index in range(len(pixels)))
         sizes = tuple((image_HWC.shape[0], image_HWC.shape[1]) for image_HWC in pixels)
-        views = ((image_id, make_views(*row, self._sizes)) for image_id, *row in zip(ids, pixels, strict=True))
+        views = (
+            (image_id, make_views(*row, self._sizes)) for image_id, *row in zip(ids, pixels, strict=True)
+        )
         predictor = LvlmPredictor(
             self._assembly.model,
             self._assembly.tokenizer,
@@ -101,7 +104,8 @@ def _prompt(num_images: int, task: str | None, question: str | None) -> tuple[st
         raise DataError(f"nothing is asked; name a task ({', '.join(TASKS)}) or ask a question.")
     if num_images < 2:
         raise DataError(
-            f"task '{task}' compares images, but {num_images} was given. Give two or more, or ask a question of your own."
+            f"task '{task}' compares images: give two or more instead of {num_images}, or ask a question of "
+            "your own."
         )
     return render_prompt(task, num_images), ""
 

@@ -87,4 +87,4 @@ def _environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    pipeline(*sys.argv[1:2], targets=sys.argv[2:])
+    pipeline(profile=(sys.argv[1:] or ["tiny"])[0], targets=sys.argv[2:])

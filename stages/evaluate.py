@@ -13,15 +13,16 @@ from calico.tracking import exit_on_error, stage_run
 def main(profile: str) -> None:
     """Score every model and floor of one profile."""
     config = load_config(profile)
-    artifacts = Path("artifacts") / profile
-    output_path = artifacts / "evaluate"
-    with stage_run("evaluate", profile, output_path, params=config.evaluate.model_dump()) as run:
+    artifacts_path = Path("artifacts") / profile
+    output_path = artifacts_path / "evaluate"
+    params = {"evaluate": config.evaluate.model_dump()}
+    with stage_run("evaluate", profile, output_path, params=params) as run:
         metrics = evaluate(
             config.evaluate,
             models=tuple(config.model.variants),
-            pair_path=artifacts / "pair",
-            unify_path=artifacts / "unify",
-            predict_path=artifacts / "predict",
+            pair_path=artifacts_path / "pair",
+            unify_path=artifacts_path / "unify",
+            predict_path=artifacts_path / "predict",
             output_path=output_path,
         )
         run.log_metrics(

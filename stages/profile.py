@@ -1,4 +1,4 @@
-"""DVC stage `profile`: the finetuned models and some test pairs in, parameters, operations and seconds out."""
+"""DVC stage `profile`: finetuned models and some test pairs in, parameters, operations and seconds out."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A complete, very small artifacts folder: the pipeline's files up to the pair stage and random pretrained parts."""
+"""A very small artifacts folder: the pipeline's files up to the pair stage, and random pretrained parts."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ _COLOURS = {"dog": (200, 120, 40), "mug": (40, 90, 200)}
 
 
 def small_config() -> Config:
-    """Return the tiny profile with every dimension cut down: a training step takes a few hundredths of a second."""
+    """Return the tiny profile with every dimension cut down."""
     tiny = load_config("tiny")
     model = tiny.model.model_dump()
     model["vision_encoder"] |= {"hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_heads": 2}
@@ -75,9 +75,13 @@ def write_tables(artifacts_path: Path, *, num_images: int = 6) -> None:
     tables.write_images(artifacts_path / "unify" / "images.parquet", images)
     tables.write_objects(artifacts_path / "unify" / "objects.parquet", objects)
     tables.write_parts(artifacts_path / "unify" / "parts.parquet", parts)
-    tables.write_captions(artifacts_path / "unify" / "captions.parquet", [_caption(entry) for entry in objects])
+    tables.write_captions(
+        artifacts_path / "unify" / "captions.parquet", [_caption(entry) for entry in objects]
+    )
     pairs = [
-        _pair(task, objects[row], objects[(row + 2) % num_images]) for task in TASKS for row in range(num_images)
+        _pair(task, objects[row], objects[(row + 2) % num_images])
+        for task in TASKS
+        for row in range(num_images)
     ]
     for split in ("train", "val", "test"):
         tables.write_pairs(artifacts_path / "pair" / f"{split}.parquet", pairs)
@@ -116,7 +120,10 @@ def _caption(instance: ObjectInstance) -> CaptionRecord:
 
 def _pair(task: str, first: ObjectInstance, second: ObjectInstance) -> PairSample:
     if task == "common_objects":
-        targets = [Target(index, first.category, entry.object_id, None) for index, entry in enumerate((first, second))]
+        targets = [
+            Target(index, first.category, entry.object_id, None)
+            for index, entry in enumerate((first, second))
+        ]
     else:
         half = 0 if task == "common_parts" else 1
         label = f"{first.category}'s {CATEGORIES[first.category][half]}"

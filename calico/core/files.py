@@ -83,7 +83,10 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    # Not JSON, not UTF-8, or a number of thousands of digits are all ValueErrors.
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file ({error}). Delete it and run its stage again.") from error
 
 

@@ -3,6 +3,7 @@
 EXIF orientation is ignored: the annotations of the published data sets were drawn on the stored pixels.
 """
 
+import warnings
 import zlib
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def read_label_map(path: Path) -> np.ndarray:
 
 def _decode(path: Path, mode: str | None) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
             width, height = image.size
             if width * height > _MAX_PIXELS:
                 raise DataError(
@@ -52,3 +53,10 @@ def _decode(path: Path, mode: str | None) -> np.ndarray:
         raise DataError(f"{path}: no such image file.") from error
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a readable image ({' '.join(str(error).split())}).") from error
+
+
+def _open(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        # Pillow warns of large images on stderr; ours are refused with an error.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path)

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from calico.config import SemanticEncoderSection
 
 
 def build_semantic_encoder(section: SemanticEncoderSection) -> Dinov2WithRegistersModel:
-    """Build DINOv2 with random weights."""
-    return Dinov2WithRegistersModel(
+    """Build DINOv2 with random weights; its `state_dict` has the same names in every release of transformers."""
+    encoder = Dinov2WithRegistersModel(
         Dinov2WithRegistersConfig(
             hidden_size=section.hidden_size,
             num_hidden_layers=section.num_layers,
@@ -22,6 +22,8 @@ def build_semantic_encoder(section: SemanticEncoderSection) -> Dinov2WithRegiste
             num_register_tokens=section.num_register_tokens,
         )
     )
+    encoder.register_state_dict_post_hook(_use_current_names)
+    return encoder
 
 
 def encode_semantic(encoder: Dinov2WithRegistersModel, images_ICHW: Tensor) -> Tensor:
@@ -36,5 +38,35 @@ def encode_semantic(encoder: Dinov2WithRegistersModel, images_ICHW: Tensor) -> T
     hidden_IPF = encoder.embeddings(images_ICHW)
     for block in blocks:
         hidden_IPF = block(hidden_IPF)
-    keys_IPF: Tensor = last.attention.k_proj(last.norm1(hidden_IPF))
+    keys_IPF: Tensor = _key_projection(last)(last.norm1(hidden_IPF))
     return keys_IPF[:, 1 + encoder.config.num_register_tokens :]
+
+
+# transformers 5.17 (left) named what 5.23 (right) does; both are supported.
+_NAMES = {
+    ".attention.attention.query.": ".attention.q_proj.",
+    ".attention.attention.key.": ".attention.k_proj.",
+    ".attention.attention.value.": ".attention.v_proj.",
+    ".attention.output.dense.": ".attention.o_proj.",
+    ".mlp.weights_out.": ".mlp.down_proj.",
+}
+
+
+def _key_projection(block: Any) -> nn.Module:
+    attention = block.attention
+    projection: nn.Module = attention.k_proj if hasattr(attention, "k_proj") else attention.attention.key
+    return projection
+
+
+def _use_current_names(_: nn.Module, state: dict[str, Tensor], prefix: str, __: object) -> None:
+    """Rename the entries of `state` below `prefix` in place; fused gates are split into views."""
+    for name in [name for name in state if name.startswith(prefix)]:
+        if ".mlp.weights_in." in name:
+            gate, up = state.pop(name).chunk(2)
+            state[name.replace(".weights_in.", ".gate_proj.")] = gate
+            state[name.replace(".weights_in.", ".up_proj.")] = up
+        else:
+            current = name
+            for old, new in _NAMES.items():
+                current = current.replace(old, new)
+            state[current] = state.pop(name)

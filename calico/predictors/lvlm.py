@@ -82,21 +82,20 @@ class LvlmPredictor:
 
     def _predict_batch(self, questions: Sequence[Question]) -> list[Prediction]:
         examples = [self._example(question) for question in questions]
-        batch = collate(
-            examples, pad_id=self._tokenizer.pad_token_id, seg_id=self._model.seg_id, left=True
-        )
+        batch = collate(examples, pad_id=self._tokenizer.pad_token_id, seg_id=self._model.seg_id, left=True)
         room = self._max_length - batch.input_ids_BL.shape[1]
         if room <= 0:
             raise DataError(
-                f"the prompt has {batch.input_ids_BL.shape[1]} tokens, but the model takes {self._max_length} with "
-                "the answer. Ask a shorter question or show fewer images."
+                f"the prompt has {batch.input_ids_BL.shape[1]} tokens, the model takes {self._max_length} "
+                "with the answer. Ask a shorter question or show fewer images."
             )
         features = self._features(batch)
         generated = self._model.generate(
             batch, features, max_new_tokens=min(room, self._section.max_new_tokens)
         )
         drafts = [
-            self._read(answer, len(question.image_ids)) for answer, question in zip(generated, questions, strict=True)
+            self._read(answer, len(question.image_ids))
+            for answer, question in zip(generated, questions, strict=True)
         ]
         return self._add_masks(questions, drafts, features)
 
@@ -120,7 +119,7 @@ class LvlmPredictor:
     def _read(self, answer: Generated, num_images: int) -> _Draft:
         text = decode_answer(self._tokenizer, answer.ids)
         parsed = parse_answer(text, num_images)
-        # The letters "[SEG]" spelled in ordinary tokens have no state; then no ordinal of this text can be trusted.
+        # "[SEG]" spelled in ordinary tokens has no state; then no ordinal of this text can be trusted.
         usable = parsed.phrases if parsed.num_seg == len(answer.seg_states_MD) else ()
         ordinals = [ordinal for _, ordinal in usable]
         return _Draft(
@@ -140,7 +139,9 @@ class LvlmPredictor:
             image_index += [first_image + phrase.image_index for phrase in draft.phrases]
             first_image += len(question.image_ids)
         mask_logits_MGG, iou_M = self._model.decode_masks(
-            torch.cat([draft.states_MD for draft in drafts]), torch.tensor(image_index, dtype=torch.long), features
+            torch.cat([draft.states_MD for draft in drafts]),
+            torch.tensor(image_index, dtype=torch.long),
+            features,
         )
         probability_M = torch.cat([draft.probability_M for draft in drafts])
         # Both say how sure the model is: of the phrase having a mask, and of the mask's outline.
@@ -148,10 +149,14 @@ class LvlmPredictor:
         counts = [len(draft.phrases) for draft in drafts]
         return [
             self._finish(*row)
-            for row in zip(questions, drafts, mask_logits_MGG.cpu().split(counts), score_M.split(counts), strict=True)
+            for row in zip(
+                questions, drafts, mask_logits_MGG.cpu().split(counts), score_M.split(counts), strict=True
+            )
         ]
 
-    def _finish(self, question: Question, draft: _Draft, mask_logits_MGG: Tensor, score_M: Tensor) -> Prediction:
+    def _finish(
+        self, question: Question, draft: _Draft, mask_logits_MGG: Tensor, score_M: Tensor
+    ) -> Prediction:
         masks = tuple(
             PredictedMask(
                 pair_id=question.pair_id,

@@ -1,4 +1,4 @@
-"""The stage predict: a finetuned model's answers to the test pairs, and to the same questions on other images."""
+"""The stage predict: a finetuned model's answers to the test pairs, with their own and with other images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,13 @@ from calico.predictors.shuffle import exchange_images
 from calico.tracking import Run
 
 
-def predict(config: Config, variant: VariantName, *, artifacts_path: Path, output_path: Path, run: Run) -> None:
+def predict(
+    config: Config, variant: VariantName, *, artifacts_path: Path, output_path: Path, run: Run
+) -> None:
     """Answer the test pairs and write predictions.parquet and answers.parquet.
 
-    The files that start with "shuffled_" hold the answers to the same questions with the images of other pairs;
-    their masks have the size of the question's own images, so that they can be scored.
+    The files that start with "shuffled_" hold the answers to the same questions with the images of other
+    pairs; their masks have the size of the question's own images, so that they can be scored.
 
     Args:
         config: one profile.
@@ -36,39 +38,61 @@ def predict(config: Config, variant: VariantName, *, artifacts_path: Path, outpu
         CheckpointError: weights are missing or damaged.
         DataError: a table or an image is missing or damaged.
     """
-    pairs = sorted(
-        tables.read_pairs(artifacts_path / "pair" / "test.parquet"), key=lambda pair: (pair.task, pair.pair_id)
-    )
-    records = tables.read_images(artifacts_path / "unify" / "images.parquet")
-    images = ImageFolder(
-        {record.image_id: record for record in records},
-        artifacts_path / "sources",
-        view_sizes(config.model, variant),
-    )
     torch.set_num_threads(config.runtime.num_threads)
-    assembly = open_finetuned(config.model, variant, artifacts_path, runtime=config.runtime)
-    image_ids = dict.fromkeys(image_id for pair in pairs for image_id in pair.image_ids)
-    predictor = LvlmPredictor(
-        assembly.model,
-        assembly.tokenizer,
-        config.predict,
-        features=FeatureCache(
-            ((image_id, images.views(image_id)) for image_id in image_ids),
-            assembly.model.encode_images,
-            batch_size=config.predict.batch_size,
-        ),
-        grounding_px=images.grounding_px,
-        max_length=config.model.language_model.max_length,
+    pairs = sorted(
+        tables.read_pairs(artifacts_path / "pair" / "test.parquet"),
+        key=lambda pair: (pair.task, pair.pair_id),
     )
+    images = open_images(config, variant, artifacts_path)
+    predictor = open_predictor(config, variant, artifacts_path, pairs, images)
     shown = {
         "": [pair.image_ids for pair in pairs],
         "shuffled_": exchange_images(pairs, seed=config.predict.shuffle_seed),
     }
     for prefix, images_of_pairs in shown.items():
-        questions = [_question(*row, images) for row in zip(pairs, images_of_pairs, strict=True)]
-        predictions = predictor.predict(questions)
+        predictions = predictor.predict(ask(pairs, images_of_pairs, images))
         _write(predictions, output_path, prefix)
         run.log_metrics({f"{prefix}{name}": value for name, value in _counts(predictions).items()})
+
+
+def open_images(config: Config, variant: VariantName, artifacts_path: Path) -> ImageFolder:
+    """Open the unified images with the views that a variant takes."""
+    records = tables.read_images(artifacts_path / "unify" / "images.parquet")
+    return ImageFolder(
+        {record.image_id: record for record in records},
+        artifacts_path / "sources",
+        view_sizes(config.model, variant),
+    )
+
+
+def open_predictor(
+    config: Config,
+    variant: VariantName,
+    artifacts_path: Path,
+    pairs: Sequence[PairSample],
+    images: ImageFolder,
+) -> LvlmPredictor:
+    """Open a finetuned model and encode every image of `pairs` once."""
+    assembly = open_finetuned(config.model, variant, artifacts_path, runtime=config.runtime)
+    image_ids = dict.fromkeys(image_id for pair in pairs for image_id in pair.image_ids)
+    features = FeatureCache(
+        ((image_id, images.views(image_id)) for image_id in image_ids),
+        assembly.model.encode_images,
+        batch_size=config.predict.batch_size,
+    )
+    return LvlmPredictor(
+        assembly.model,
+        assembly.tokenizer,
+        config.predict,
+        features=features,
+        grounding_px=images.grounding_px,
+        max_length=config.model.language_model.max_length,
+    )
+
+
+def ask(pairs: Sequence[PairSample], shown: Sequence[tuple[str, ...]], images: ImageFolder) -> list[Question]:
+    """Return each pair's question about the images in `shown`, masks at the size of the pair's own images."""
+    return [_question(pair, image_ids, images) for pair, image_ids in zip(pairs, shown, strict=True)]
 
 
 def _question(pair: PairSample, shown: tuple[str, ...], images: ImageFolder) -> Question:

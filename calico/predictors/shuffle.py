@@ -41,6 +41,7 @@ def _first_stranger(pair: PairSample, others: Sequence[PairSample]) -> tuple[str
         if len(other.image_ids) == len(pair.image_ids) and not set(other.image_ids) & set(pair.image_ids):
             return other.image_ids
     raise DataError(
-        f"pair '{pair.pair_id}': the {len(others)} other pairs of task '{pair.task}' share an image with it or show "
-        "another number of images, so its images cannot be exchanged. Make more test pairs (pair.num_pairs.test)."
+        f"pair '{pair.pair_id}': the {len(others)} other pairs of task '{pair.task}' share an image with it "
+        "or show another number of images, so its images cannot be exchanged. Make more test pairs "
+        "(pair.num_pairs.test)."
     )

@@ -84,7 +84,7 @@ def canonical_batch(profile: ProfileSection, tokens_per_image: int) -> Batch:
     num_prompt = profile.num_text_tokens - num_answer
     if profile.num_seg_tokens > num_answer:
         raise ConfigError(
-            f"profile.num_seg_tokens = {profile.num_seg_tokens} does not fit into the answer, which is half of "
+            f"profile.num_seg_tokens = {profile.num_seg_tokens} does not fit into the answer, half of "
             f"profile.num_text_tokens = {profile.num_text_tokens}. Raise num_text_tokens."
         )
     answer = [_WORD_ID] * num_answer
@@ -106,7 +106,7 @@ def canonical_batch(profile: ProfileSection, tokens_per_image: int) -> Batch:
 
 
 class _ComponentCounter:
-    """Attributes operations to the outermost component at work: a CAM's Q-Former query counts as the CAM's."""
+    """Attributes operations to the outermost component: a CAM's Q-Former query counts as the CAM's."""
 
     def __init__(self, model: SegmentingModel, counter: FlopCounterMode) -> None:
         self.flops: Counter[str] = Counter()

@@ -44,7 +44,9 @@ def profile(config: Config, *, artifacts_path: Path, output_path: Path) -> dict[
         "sample": {"text_tokens": section.num_text_tokens, "seg_tokens": section.num_seg_tokens},
         "num_latency_pairs": section.num_latency_pairs,
         "num_repeats": section.num_repeats,
-        "models": {variant: _profile_variant(config, variant, artifacts_path) for variant in config.model.variants},
+        "models": {
+            variant: _profile_variant(config, variant, artifacts_path) for variant in config.model.variants
+        },
     }
     write_json(output_path / "profile.json", report)
     return report
@@ -83,14 +85,22 @@ def _measure_latency(config: Config, assembly: Assembly, dataset: PairDataset) -
     _time_row(config, assembly, dataset, rows[TASKS[0]][0], num_repeats=1)  # warms caches up; not counted
     by_task: dict[str, Timing] = {
         task: mean_timing(
-            [_time_row(config, assembly, dataset, row, num_repeats=config.profile.num_repeats) for row in task_rows]
+            [
+                _time_row(config, assembly, dataset, row, num_repeats=config.profile.num_repeats)
+                for row in task_rows
+            ]
         )
         for task, task_rows in rows.items()
     }
-    return {task: timing.as_dict() for task, timing in {**by_task, "mean": mean_timing([*by_task.values()])}.items()}
+    return {
+        task: timing.as_dict()
+        for task, timing in {**by_task, "mean": mean_timing([*by_task.values()])}.items()
+    }
 
 
-def _time_row(config: Config, assembly: Assembly, dataset: PairDataset, row: int, *, num_repeats: int) -> Timing:
+def _time_row(
+    config: Config, assembly: Assembly, dataset: PairDataset, row: int, *, num_repeats: int
+) -> Timing:
     batch = collate(
         [dataset[row]], pad_id=assembly.tokenizer.pad_token_id, seg_id=assembly.model.seg_id, left=True
     )
@@ -102,7 +112,9 @@ def _time_row(config: Config, assembly: Assembly, dataset: PairDataset, row: int
 def _first_rows(dataset: PairDataset, task: str, num_rows: int) -> Sequence[int]:
     rows = [row for row, sample in enumerate(dataset.samples) if sample.task == task]
     if not rows:
-        raise DataError(f"task '{task}' has no pair among {len(dataset)} test pairs. Raise pair.num_pairs.test.")
+        raise DataError(
+            f"task '{task}' has no pair among {len(dataset)} test pairs. Raise pair.num_pairs.test."
+        )
     return rows[:num_rows]
 
 

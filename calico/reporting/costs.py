@@ -8,9 +8,25 @@ from calico.core.files import read_json
 from calico.core.tokens import TASKS
 from calico.reporting.paper_results import METHOD_TITLES, TABLE_4
 from calico.reporting.scores import MEAN
-from calico.reporting.tables import NOT_MEASURED, Cell, Column, Row, RowGroup, Table, count, operations, percent, seconds
+from calico.reporting.tables import (
+    NOT_MEASURED,
+    Cell,
+    Column,
+    Row,
+    RowGroup,
+    Table,
+    count,
+    operations,
+    percent,
+    seconds,
+)
 
-_TIME_TITLES = {"common_objects": "CO", "common_parts": "CP", "unique_parts": "UP", MEAN: "All"}
+_TIME_TITLES = {
+    "common objects": "CO",
+    "common parts": "CP",
+    "unique parts": "UP",
+    "mean of the three": "All",
+}
 _STAGES = (
     "acquire",
     "unify",
@@ -26,41 +42,28 @@ _STAGES = (
 
 
 def cost_table(profile: Mapping[str, Any], metrics: Mapping[str, Any], models: Sequence[str]) -> Table:
-    """Lay out recall, image tokens, operations and seconds as Table 4 does, ours left and the paper's right.
+    """Lay out recall, image tokens, operations and seconds as Table 4 does, ours above the paper's.
 
     Args:
         profile: profile.json.
         metrics: metrics.json.
         models: rows.
     """
-    sample, device = profile["sample"], profile["device"]
-    definitions = (
-        ("Recall", metrics["definitions"]["Recall"] + "; mean of the three tasks"),
-        ("Tokens", "image tokens in the prompt for each image"),
-        (
-            "FLOP",
-            "matrix products, convolutions and attention of one forward pass over one pair with the answer given, "
-            f"two operations for a multiply and an add; {sample['text_tokens']} text tokens, "
-            f"{sample['seg_tokens']} [SEG], each image encoded once",
-        ),
-        *(
-            (title, f"seconds a pair, {where}: encode, generate with key-value cache, decode masks; one pair at a time")
-            for title, where in zip(
-                _TIME_TITLES.values(), ("common objects", "common parts", "unique parts", "mean"), strict=True
-            )
-        ),
-    )
-    columns = tuple(Column(title, text, is_first=title == "Recall") for title, text in definitions)
+    device = profile["device"]
+    our_rows = tuple(_our_row(profile, metrics, model) for model in models)
     return Table(
-        title="Cost of an answer",
+        title="Cost of an answer (layout of Table 4)",
         row_title="Method",
-        columns=columns * 2,
-        groups=(RowGroup("", tuple(_cost_row(profile, metrics, model) for model in models)),),
-        spans=((f"This run: {device['name']}", len(columns)), ("Paper: its own GPUs", len(columns))),
+        columns=_cost_columns(profile, metrics),
+        groups=(
+            RowGroup(f"This run: {device['name']}", our_rows),
+            RowGroup("Paper: 7-billion-parameter models on its own GPUs", tuple(map(_paper_row, models))),
+        ),
         note=(
-            f"Ours: median of {profile['num_repeats']} runs on {profile['num_latency_pairs']} test pairs a task, "
-            f"{device['num_threads']} thread(s), {device['dtype']}. The paper's TFLOPS come from DeepSpeed's profiler; "
-            "what it counted is not stated, so the two columns of operations do not share a definition."
+            f"Ours: median of {profile['num_repeats']} runs, mean of {profile['num_latency_pairs']} test pairs "
+            f"a task, {device['num_threads']} thread(s), {device['dtype']}. The paper's TFLOPS come from "
+            "DeepSpeed's profiler; what it counted is not stated, so the two blocks' operations do not share a "
+            "definition."
         ),
     )
 
@@ -93,9 +96,10 @@ def parameter_table(profile: Mapping[str, Any], models: Sequence[str]) -> Table:
 def stage_table(artifacts_path: Path) -> Table:
     """Lay out wall time and peak memory of every stage that has run, in the order of the pipeline."""
     stages = [read_json(path) for path in _stage_files(artifacts_path)]
-    stages.sort(key=lambda stage: (_STAGES.index(stage["stage"].partition("/")[0]), stage["stage"]))
+    stages.sort(key=lambda stage: (_position(stage["stage"]), stage["stage"]))
     rows = tuple(
-        Row(stage["stage"], (Cell(seconds(stage["seconds"])), Cell(f"{stage['peak_gb']:.2f} GB"))) for stage in stages
+        Row(stage["stage"], (Cell(seconds(stage["seconds"])), Cell(f"{stage['peak_gb']:.2f} GB")))
+        for stage in stages
     )
     total = Row("sum", (Cell(seconds(sum(stage["seconds"] for stage in stages))), Cell("")))
     return Table(
@@ -109,25 +113,59 @@ def stage_table(artifacts_path: Path) -> Table:
     )
 
 
+def _position(stage: str) -> int:
+    """Return a stage's place in the pipeline, where "finetune/lisa" is "finetune"; unknown ones come last."""
+    name = stage.partition("/")[0]
+    return _STAGES.index(name) if name in _STAGES else len(_STAGES)
+
+
 def _stage_files(artifacts_path: Path) -> list[Path]:
     found = [*artifacts_path.glob("*/stage.json"), *artifacts_path.glob("*/*/stage.json")]
     return sorted(path for path in found if path.parent.name != "report")
 
 
-def _cost_row(profile: Mapping[str, Any], metrics: Mapping[str, Any], model: str) -> Row:
-    ours, papers = profile["models"][model], TABLE_4[model]
-    latency = ours["latency"]
-    cells = [
+def _cost_columns(profile: Mapping[str, Any], metrics: Mapping[str, Any]) -> tuple[Column, ...]:
+    sample = profile["sample"]
+    return (
+        Column("Recall", metrics["definitions"]["Recall"] + "; mean of the three tasks"),
+        Column("Tokens", "image tokens in the prompt for each image"),
+        Column(
+            "FLOP",
+            "matrix products, convolutions and attention of one forward pass over one pair, the answer given; "
+            f"two operations for a multiply and an add; {sample['text_tokens']} text tokens, "
+            f"{sample['seg_tokens']} [SEG], each image encoded once",
+        ),
+        *(
+            Column(title, f"time for one pair, {task}: encode, generate with key-value cache, decode masks")
+            for task, title in _TIME_TITLES.items()
+        ),
+        Column("Memory", "most memory in use while loading and answering: of the GPU, or of the process"),
+    )
+
+
+def _our_row(profile: Mapping[str, Any], metrics: Mapping[str, Any], model: str) -> Row:
+    costs = profile["models"][model]
+    times = [costs["latency"][task] for task in (*TASKS, MEAN)]
+    cells = (
         Cell(percent(metrics["models"][model][MEAN]["Recall"])),
-        Cell(str(ours["image_tokens"])),
-        Cell(operations(ours["flops"]["total"])),
-        *(Cell(seconds(latency[task]["total"]), f"{latency[task]['num_tokens']:.0f} tokens") for task in (*TASKS, MEAN)),
-        Cell(f"{papers.recall:.1f}"),
-        Cell(str(papers.image_tokens)),
-        Cell(f"{papers.tflops:.1f} T"),
-        *(Cell(f"{papers.seconds[task]:.1f} s") for task in (*TASKS, MEAN)),
-    ]
-    return Row(METHOD_TITLES[model], tuple(cells))
+        Cell(str(costs["image_tokens"])),
+        Cell(operations(costs["flops"]["total"])),
+        *(Cell(seconds(time["total"]), f"{time['num_tokens']:.0f} tokens") for time in times),
+        Cell(f"{costs['peak_gb']:.2f} GB"),
+    )
+    return Row(METHOD_TITLES[model], cells)
+
+
+def _paper_row(model: str) -> Row:
+    costs = TABLE_4[model]
+    cells = (
+        Cell(f"{costs.recall:.1f}"),
+        Cell(str(costs.image_tokens)),
+        Cell(f"{costs.tflops:.1f} T"),
+        *(Cell(f"{costs.seconds[task]:.1f} s") for task in (*TASKS, MEAN)),
+        Cell(NOT_MEASURED),
+    )
+    return Row(METHOD_TITLES[model], cells)
 
 
 def _component_cells(models: Sequence[Mapping[str, Any]], name: str) -> list[Cell]:

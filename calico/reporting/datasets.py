@@ -10,6 +10,7 @@ from calico.reporting.scores import TASK_TITLES
 from calico.reporting.tables import Cell, Column, Row, RowGroup, Table, count
 
 _NUM_TOP = 20
+_SPLITS = ("train", "val", "test")
 
 Statistics = Mapping[str, Any]
 """The content of statistics.json of the pair stage."""
@@ -55,34 +56,47 @@ def size_table(statistics: Statistics) -> Table:
         title="Size",
         row_title="Statistic",
         columns=(Column("This run"), Column("Paper")),
-        groups=(RowGroup("", tuple(Row(title, (Cell(count(our)), Cell(count(paper)))) for title, our, paper in shown)),),
+        groups=(
+            RowGroup(
+                "", tuple(Row(title, (Cell(count(our)), Cell(count(paper)))) for title, our, paper in shown)
+            ),
+        ),
     )
 
 
 def source_table(statistics: Statistics) -> Table:
     """Lay out pairs by split, source and task."""
-    splits = statistics["splits"]
-    columns = tuple(
-        Column(TASK_TITLES[task], is_first=task == TASKS[0]) for _ in splits for task in TASKS
-    )
-    sources = sorted({source for split in splits.values() for source in split["pairs_by_source"]})
-    rows = [
-        Row(
-            source,
-            tuple(
-                Cell(count(split["pairs_by_source"].get(source, {}).get(task, 0)))
-                for split in splits.values()
-                for task in TASKS
-            ),
-        )
-        for source in sources
-    ]
     return Table(
         title="Pairs by source",
         row_title="Source",
-        columns=columns,
-        groups=(RowGroup("", tuple(rows)),),
-        spans=tuple((f"{name} ({count(split['num_images'])} images)", len(TASKS)) for name, split in splits.items()),
+        columns=tuple(Column(TASK_TITLES[task]) for task in TASKS),
+        groups=tuple(
+            RowGroup(
+                f"{split}: {count(statistics['splits'][split]['num_images'])} images",
+                tuple(
+                    Row(source, tuple(Cell(count(tasks.get(task, 0))) for task in TASKS))
+                    for source, tasks in sorted(statistics["splits"][split]["pairs_by_source"].items())
+                ),
+            )
+            for split in _SPLITS
+        ),
+    )
+
+
+def rejection_table(statistics: Statistics) -> Table:
+    """Lay out how many candidates of pairs were rejected, by reason."""
+    rejected = statistics["rejected"]
+    reasons = sorted({reason for split in _SPLITS for reason in rejected[split]})
+    rows = tuple(
+        Row(reason, tuple(Cell(count(rejected[split].get(reason, 0))) for split in _SPLITS))
+        for reason in reasons
+    )
+    return Table(
+        title="Pairs tried and rejected",
+        row_title="Source/task: reason",
+        columns=tuple(Column(split) for split in _SPLITS),
+        groups=(RowGroup("", rows),),
+        note="Ambiguous: more than one object of one image can be compared with one of the other.",
     )
 
 
@@ -90,7 +104,10 @@ def top_categories(statistics: Statistics) -> dict[str, dict[str, int]]:
     """Return the most frequent object and part categories with their counts, most frequent first."""
     return {
         title: dict(list(by_frequency(statistics[key]).items())[:_NUM_TOP])
-        for title, key in (("Objects by category", "objects_by_category"), ("Parts by name", "parts_by_category"))
+        for title, key in (
+            ("Objects by category", "objects_by_category"),
+            ("Parts by name", "parts_by_category"),
+        )
     }
 
 

@@ -39,20 +39,21 @@ _PANEL_INCHES = (4.0, 2.7)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number in [0, 1] with the ends of its 95 % interval, or None where there is none."""
+    """A number in percent with the ends of its 95 % interval, or None where there is none."""
 
     value: float
     interval: tuple[float, float] | None = None
 
 
 def draw_curves(
-    curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, x_label: str = "optimizer step"
+    curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, titles: Mapping[str, str]
 ) -> str:
     """Draw one line a model.
 
     Args:
-        curves: (x, y) points by model.
-        title: what y is.
+        curves: (optimizer step, value) points by model.
+        title: what the value is.
+        titles: the name to print of each model.
 
     Returns:
         An SVG document.
@@ -61,8 +62,8 @@ def draw_curves(
         figure, axes = _panel(title)
         for model, points in curves.items():
             colour, _ = _STYLES.get(model, _OTHER_STYLE)
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=model)
-        axes.set_xlabel(x_label)
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=titles[model])
+        axes.set_xlabel("optimizer step")
         axes.set_ylim(bottom=0)
         if len(curves) > 1:
             axes.legend(frameon=False, loc="upper right")
@@ -90,7 +91,7 @@ def draw_estimates(
             axes.plot(estimate.value, row, color=colour, marker=marker, markersize=6)
         axes.set_yticks(range(len(estimates)), [titles[name] for name in estimates])
         axes.invert_yaxis()
-        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlim(-2, 102)
         axes.set_xlabel(x_label)
         axes.grid(visible=False, axis="y")
         return _svg(figure)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from calico.config import ReportSection
 from calico.core import masks, tables
+from calico.core.files import read_parquet
 from calico.core.images import read_image
 from calico.core.records import Answer, PairSample, PredictedMask
 from calico.core.tokens import TASKS
@@ -20,17 +21,32 @@ from calico.reporting.overlays import Colour, assign_colours, draw_overlay, fit_
 TRUTH = "truth"
 _TILE_SIDE_PX = 448
 _JPEG_QUALITY = 88
-_PHRASE = re.compile(r"<p>(.*?)</p>\s*\[SEG\](?:\s*\(IMAGE\d+\))?", re.DOTALL)
+_PHRASE = re.compile(r"(<p>\s*)(.*?)(\s*</p>\s*\[SEG\](?:\s*\(IMAGE\d+\))?)", re.DOTALL)
 
 LabelledMasks = list[tuple[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Span:
-    """A run of a generated text; `name` is the part or object that it grounds, "" for plain words."""
+    """A run of a generated text.
+
+    Attributes:
+        name: what a grounded phrase names, "" for other words.
+        is_markup: the tags around a phrase.
+    """
 
     text: str
     name: str = ""
+    is_markup: bool = False
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """What a model got right on one pair; mIoU in [0, 1]."""
+
+    num_found: int
+    num_true: int
+    miou: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,7 @@ class GalleryPair:
     Attributes:
         pictures: JPEG tiles in image order, by "truth" and model.
         answers: what each model wrote.
+        scores: what each model got right.
         subject: the categories of the images, e.g. "dog and cat".
     """
 
@@ -78,6 +95,7 @@ class GalleryPair:
     legend: tuple[LegendEntry, ...]
     pictures: Mapping[str, tuple[bytes, ...]]
     answers: Mapping[str, tuple[Span, ...]]
+    scores: Mapping[str, PairScore]
 
     def hex_colour_of(self, name: str) -> str:
         """Return the colour of a name as CSS writes it, "" if no mask has it."""
@@ -97,6 +115,7 @@ class _Inputs:
     true_masks: Mapping[str, masks.Rle]
     predictions: Mapping[str, Mapping[str, Sequence[PredictedMask]]]
     answers: Mapping[str, Mapping[str, Answer]]
+    scores: Mapping[tuple[str, str], PairScore]
 
 
 def build_gallery(section: ReportSection, artifacts_path: Path, models: Sequence[str]) -> list[GalleryPair]:
@@ -104,7 +123,7 @@ def build_gallery(section: ReportSection, artifacts_path: Path, models: Sequence
 
     Args:
         section: how many pairs a task, and the seed.
-        artifacts_path: folder of the profile: reads sources, unify, pair and predict.
+        artifacts_path: folder of the profile: reads sources, unify, pair, predict and evaluate.
         models: the first one is shown first, and the legend speaks of it.
 
     Returns:
@@ -141,11 +160,16 @@ def choose_pairs(pairs: Iterable[PairSample], section: ReportSection) -> list[Pa
 
 
 def split_answer(text: str) -> tuple[Span, ...]:
-    """Cut a generated text into plain runs and grounded phrases, losing nothing of it."""
+    """Cut a generated text into plain words, grounded phrases and their tags, losing nothing of it."""
     spans, end = [], 0
     for match in _PHRASE.finditer(text):
-        spans.append(Span(text[end : match.start()]))
-        spans.append(Span(match.group(0), part_name(_without_article(match.group(1)))))
+        before, phrase, after = match.groups()
+        spans += [
+            Span(text[end : match.start()]),
+            Span(before, is_markup=True),
+            Span(phrase, part_name(_without_article(phrase))),
+            Span(after, is_markup=True),
+        ]
         end = match.end()
     return tuple(span for span in [*spans, Span(text[end:])] if span.text)
 
@@ -169,20 +193,34 @@ def draw_sheet(pair: GalleryPair, models: Sequence[str], titles: Mapping[str, st
 def _read_inputs(artifacts_path: Path, models: Sequence[str]) -> _Inputs:
     unify_path = artifacts_path / "unify"
     true_masks = {part.part_id: part.rle for part in tables.read_parts(unify_path / "parts.parquet")}
-    true_masks |= {thing.object_id: thing.rle for thing in tables.read_objects(unify_path / "objects.parquet")}
+    true_masks |= {
+        thing.object_id: thing.rle for thing in tables.read_objects(unify_path / "objects.parquet")
+    }
     predictions: dict[str, dict[str, list[PredictedMask]]] = {model: {} for model in models}
     answers = {}
     for model in models:
         folder = artifacts_path / "predict" / model
         for prediction in tables.read_predictions(folder / "predictions.parquet"):
             predictions[model].setdefault(prediction.pair_id, []).append(prediction)
-        answers[model] = {answer.pair_id: answer for answer in tables.read_answers(folder / "answers.parquet")}
+        answers[model] = {
+            answer.pair_id: answer for answer in tables.read_answers(folder / "answers.parquet")
+        }
     return _Inputs(
         sources_path=artifacts_path / "sources",
-        image_paths={image.image_id: image.path for image in tables.read_images(unify_path / "images.parquet")},
+        image_paths={
+            image.image_id: image.path for image in tables.read_images(unify_path / "images.parquet")
+        },
         true_masks=true_masks,
         predictions=predictions,
         answers=answers,
+        scores={
+            (row["model"], row["pair_id"]): PairScore(
+                num_found=round(row["Recall"]["total"]),
+                num_true=row["Recall"]["number"],
+                miou=row["mIoU"]["total"] / max(1, row["mIoU"]["number"]),
+            )
+            for row in read_parquet(artifacts_path / "evaluate" / "per_pair.parquet")
+        },
     )
 
 
@@ -200,7 +238,9 @@ def _draw_pair(pair: PairSample, inputs: _Inputs, models: Sequence[str]) -> Gall
     pictures = {
         row: tuple(
             _encode(
-                draw_overlay(image, row_masks, scale=fit_scale(*image.shape[:2], _TILE_SIDE_PX), colours=colours)
+                draw_overlay(
+                    image, row_masks, scale=fit_scale(*image.shape[:2], _TILE_SIDE_PX), colours=colours
+                )
             )
             for image, row_masks in zip(images, rows, strict=True)
         )
@@ -214,6 +254,7 @@ def _draw_pair(pair: PairSample, inputs: _Inputs, models: Sequence[str]) -> Gall
         legend=_legend(colours, labelled[TRUTH], labelled[models[0]]),
         pictures=pictures,
         answers={model: split_answer(_answer(inputs, model, pair.pair_id)) for model in models},
+        scores={model: inputs.scores[model, pair.pair_id] for model in models},
     )
 
 

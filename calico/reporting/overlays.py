@@ -100,7 +100,9 @@ def draw_overlay(
             )
     colours = colours or assign_colours(label for label, _ in masks)
     size_px = (max(1, round(width * scale)), max(1, round(height * scale)))
-    canvas_HWC = np.asarray(Image.fromarray(image_HWC).resize(size_px, Image.Resampling.BICUBIC), dtype=np.float32)
+    canvas_HWC = np.asarray(
+        Image.fromarray(image_HWC).resize(size_px, Image.Resampling.BICUBIC), dtype=np.float32
+    )
     line_px = max(1, round(max(size_px) / 256))
     # Large masks first: a small mask inside a large one stays visible.
     ordered = sorted((mask for mask in masks if mask[1].any()), key=lambda mask: -int(mask[1].sum()))
@@ -185,7 +187,7 @@ def _blend(canvas_HWC: np.ndarray, colour: Colour, opacity_HW: np.ndarray) -> np
 
 
 def _tint(canvas_HWC: np.ndarray, colour: Colour, coverage_HW: np.ndarray) -> np.ndarray:
-    """Lay a translucent colour over the picture's brightness; over its own colours it would look like another one."""
+    """Lay a translucent colour over the picture's brightness; over its colours it would become another."""
     brightness_HW1 = canvas_HWC.mean(axis=2, keepdims=True)
     tinted_HWC = brightness_HW1 * (1 - _FILL_OPACITY) + np.asarray(colour, dtype=np.float32) * _FILL_OPACITY
     return canvas_HWC + (tinted_HWC - canvas_HWC) * coverage_HW[..., None]
@@ -258,7 +260,8 @@ def _draw_footer(
     line_px = round(font.getbbox("Ag")[3] * 1.5)
     legend = _flow([(name, line_px + font.getlength(name) + _MARGIN_PX) for name in colours], width)
     lines = [
-        " ".join(words) for words in _flow([(word, font.getlength(word + " ")) for word in text.split()], width)
+        " ".join(words)
+        for words in _flow([(word, font.getlength(word + " ")) for word in text.split()], width)
     ]
     strip = Image.new("RGB", (width, (len(legend) + len(lines)) * line_px + _MARGIN_PX), _WHITE)
     pen = ImageDraw.Draw(strip)
@@ -266,7 +269,9 @@ def _draw_footer(
         left = _MARGIN_PX
         for name in names:
             top = row * line_px
-            pen.rounded_rectangle((left, top + 2, left + line_px - 10, top + line_px - 8), 4, fill=colours[name])
+            pen.rounded_rectangle(
+                (left, top + 2, left + line_px - 10, top + line_px - 8), 4, fill=colours[name]
+            )
             pen.text((left + line_px - 4, top), name, fill=_INK, font=font)
             left += round(line_px + font.getlength(name) + _MARGIN_PX)
     for row, line in enumerate(lines, start=len(legend)):

@@ -24,6 +24,9 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# In sentences and pictures, where "multi-image" goes without saying.
+SHORT_TITLES: Mapping[str, str] = MappingProxyType({"calico": "CALICO", "lisa": "LISA", "glamm": "GLaMM"})
+
 Scores = tuple[float, float, float, float, float]
 
 

@@ -16,7 +16,7 @@ from calico.reporting import costs, datasets, scores, training_curves
 from calico.reporting.figures import Estimate, draw_counts, draw_curves, draw_estimates
 from calico.reporting.gallery import GalleryPair, build_gallery, draw_sheet
 from calico.reporting.origin import describe_origin
-from calico.reporting.paper_results import METHOD_TITLES
+from calico.reporting.paper_results import SHORT_TITLES
 from calico.reporting.scores import FLOOR_TITLES, MEAN, SUBJECT, TASK_TITLES
 from calico.reporting.tables import percent
 
@@ -30,7 +30,7 @@ _SECTIONS = (
     ("stages", "Stages"),
     ("settings", "Settings"),
 )
-_ROW_TITLES = {**METHOD_TITLES, **FLOOR_TITLES, "truth": "Truth"}
+_ROW_TITLES = {**SHORT_TITLES, **FLOOR_TITLES, "truth": "Truth"}
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,23 @@ def build_report(
     metrics = read_json(artifacts_path / "evaluate" / "metrics.json")
     models = [SUBJECT, *sorted(model for model in metrics["models"] if model != SUBJECT)]
     gallery = build_gallery(section, artifacts_path, models)
+    # Only drawn scenes have a difficulty.
+    is_drawn = "difficulty" in read_json(artifacts_path / "sources" / "manifest.json")
+    data_title = "drawn scenes" if is_drawn else "photographs"
     context = {
-        **_frame(section, artifacts_path, profile, metrics, models),
+        **_frame(section, profile, metrics, models),
+        "data_title": data_title,
         **_pictures(gallery),
-        **_score_parts(metrics, models),
+        **_score_parts(metrics, models, data_title),
         **_cost_parts(artifacts_path, metrics, models),
         **_training_parts(artifacts_path, models),
         **_data_parts(artifacts_path),
         "settings": yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=110),
     }
     for pair in context["first_pairs"]:
-        write_bytes(output_path / context["sheet_paths"][pair.pair_id], draw_sheet(pair, [SUBJECT], _ROW_TITLES))
+        write_bytes(
+            output_path / context["sheet_paths"][pair.pair_id], draw_sheet(pair, [SUBJECT], _ROW_TITLES)
+        )
     for chart in _charts_of(context):
         write_text(output_path / chart.path, chart.svg)
     for name in ("report.md", "report.html"):
@@ -83,22 +89,19 @@ def build_report(
 
 
 def _frame(
-    section: ReportSection, artifacts_path: Path, profile: str, metrics: scores.Metrics, models: Sequence[str]
+    section: ReportSection, profile: str, metrics: scores.Metrics, models: Sequence[str]
 ) -> dict[str, Any]:
-    sources = read_json(artifacts_path / "sources" / "manifest.json")
     definitions = metrics["definitions"]
     return {
         "profile": profile,
         "sections": _SECTIONS,
         "models": models,
         "subject": SUBJECT,
-        "baselines_title": " and ".join(METHOD_TITLES[model] for model in models if model != SUBJECT),
-        "method_titles": METHOD_TITLES,
+        "baselines_title": " and ".join(SHORT_TITLES[model] for model in models if model != SUBJECT),
+        "short_titles": SHORT_TITLES,
         "task_titles": TASK_TITLES,
         "num_test_pairs": metrics["test"]["pairs"],
         "num_test_images": metrics["test"]["images"],
-        # Only drawn scenes have a difficulty.
-        "data_name": "the scenes are drawn, not photographed" if "difficulty" in sources else "photographs",
         "gallery_seed": section.seed,
         "headline": [
             {
@@ -108,12 +111,8 @@ def _frame(
             }
             for task in (*TASKS, MEAN)
         ],
-        "definitions": {name: text for name, text in definitions.items() if isinstance(text, str)},
-        "facts": {
-            **describe_origin(),
-            "text model": definitions["text_model"],
-            "sources": f"seed {sources['seed']}" if "seed" in sources else "downloaded",
-        },
+        "definitions": {name: value for name, value in definitions.items() if not isinstance(value, dict)},
+        "origin": describe_origin(),
     }
 
 
@@ -127,31 +126,43 @@ def _pictures(gallery: Sequence[GalleryPair]) -> dict[str, Any]:
     }
 
 
-def _score_parts(metrics: scores.Metrics, models: Sequence[str]) -> dict[str, Any]:
+def _score_parts(metrics: scores.Metrics, models: Sequence[str], data_title: str) -> dict[str, Any]:
     findings = scores.floor_findings(metrics)
     return {
         "order_finding": scores.order_finding(metrics, models),
-        "table_1": scores.score_table(metrics, (MEAN,), title="All tasks (layout of Table 1)"),
-        "table_5": scores.score_table(metrics, (*TASKS, MEAN), title="By task (layout of Table 5)"),
+        "malformed_finding": scores.malformed_finding(metrics, models),
+        "table_1": scores.score_table(
+            metrics, (MEAN,), title="All tasks (layout of Table 1)", data_title=data_title
+        ),
+        "table_5": scores.score_table(
+            metrics, TASKS, title="By task (layout of Table 5)", data_title=data_title
+        ),
         "floors": [
-            {"title": FLOOR_TITLES[floor], "definition": metrics["definitions"]["floors"][floor], "finding": finding}
+            {
+                "title": FLOOR_TITLES[floor],
+                "definition": metrics["definitions"]["floors"][floor],
+                "finding": finding,
+            }
             for floor, finding in findings.items()
         ],
         "floor_charts": [
             _estimate_chart(metrics, models, task, metric) for metric in ("Recall", "mIoU") for task in TASKS
         ],
-        "floor_table": scores.floor_table(metrics, models),
+        "floor_table": scores.floor_table(metrics),
         "label_table": scores.label_table(metrics, models),
     }
 
 
 def _estimate_chart(metrics: scores.Metrics, models: Sequence[str], task: str, metric: str) -> Chart:
     estimates = {
-        model: Estimate(metrics["models"][model][task][metric], tuple(metrics["intervals"][model][task][metric]))
+        model: Estimate(
+            100 * metrics["models"][model][task][metric],
+            tuple(100 * end for end in metrics["intervals"][model][task][metric]),
+        )
         for model in models
-    } | {floor: Estimate(values[task][metric]) for floor, values in metrics["floors"].items()}
+    } | {floor: Estimate(100 * metrics["floors"][floor][task][metric]) for floor in FLOOR_TITLES}
     title = f"{TASK_TITLES[task]}: {metric}"
-    svg = draw_estimates(estimates, title=title, x_label=metric, titles=_ROW_TITLES)
+    svg = draw_estimates(estimates, title=title, x_label=f"{metric}, percent", titles=_ROW_TITLES)
     return Chart(title, f"figures/floors_{task}_{metric}.svg", svg)
 
 
@@ -173,13 +184,17 @@ def _training_parts(artifacts_path: Path, models: Sequence[str]) -> dict[str, An
         {
             "title": title,
             "charts": [
-                Chart(loss, f"figures/{title.lower()}_{loss}.svg", draw_curves(curves, title=f"{loss} loss"))
+                Chart(loss, f"figures/{title.lower()}_{loss}.svg", _draw_loss(loss, curves))
                 for loss, curves in training_curves.read_curves(paths).items()
             ],
         }
         for title, paths in logs.items()
     ]
     return {"training": runs, "points_per_curve": training_curves.MAX_POINTS}
+
+
+def _draw_loss(loss: str, curves: Mapping[str, training_curves.Curve]) -> str:
+    return draw_curves(curves, title=f"{loss} loss", titles=SHORT_TITLES)
 
 
 def _data_parts(artifacts_path: Path) -> dict[str, Any]:
@@ -189,12 +204,15 @@ def _data_parts(artifacts_path: Path) -> dict[str, Any]:
             datasets.size_table(statistics),
             datasets.instance_table(statistics),
             datasets.source_table(statistics),
+            datasets.rejection_table(statistics),
         ],
         "data_charts": [
             Chart(
                 f"{title}, the most frequent",
                 f"figures/{title.lower().replace(' ', '_')}.svg",
-                draw_counts(counts, title=f"{title}, the most frequent", x_label="distinct instances in the pairs"),
+                draw_counts(
+                    counts, title=f"{title}, the most frequent", x_label="distinct instances in the pairs"
+                ),
             )
             for title, counts in datasets.top_categories(statistics).items()
         ],

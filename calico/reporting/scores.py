@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calico.core.tokens import TASKS
-from calico.reporting.paper_results import METHOD_TITLES, METRICS, TABLE_5
+from calico.reporting.paper_results import METHOD_TITLES, METRICS, SHORT_TITLES, TABLE_5
 from calico.reporting.tables import (
     NOT_MEASURED,
     Cell,
@@ -24,11 +24,12 @@ TASK_TITLES: Mapping[str, str] = {
     "unique_parts": "Unique parts",
     MEAN: "Mean of the three tasks",
 }
+# From the weakest to the strongest.
 FLOOR_TITLES: Mapping[str, str] = {
     "majority": "Most frequent answer",
+    "shuffled_images": "CALICO on shuffled images",
     "whole_object": "True labels, whole object",
     "usual_parts": "True categories, usual parts",
-    "shuffled_images": "CALICO on shuffled images",
 }
 SUBJECT = "calico"
 
@@ -36,46 +37,48 @@ Metrics = Mapping[str, Any]
 """The content of metrics.json."""
 
 
-def score_table(metrics: Metrics, tasks: Sequence[str], *, title: str) -> Table:
+def score_table(metrics: Metrics, tasks: Sequence[str], *, title: str, data_title: str) -> Table:
     """Lay out our scores in the left columns and the paper's in the right ones.
 
     Args:
         metrics: metrics.json.
-        tasks: one block of rows each; ("mean",) gives Table 1, all tasks and the mean Table 5.
+        tasks: one block of rows each; ("mean",) gives Table 1, the tasks give Table 5.
         title: heading of the table.
+        data_title: what ours were measured on, in a few words.
     """
     definitions = metrics["definitions"]
-    ours = tuple(Column(name, definitions[name], is_first=name == METRICS[0]) for name in METRICS)
-    papers = tuple(Column(name, definitions[name], is_first=name == METRICS[0]) for name in METRICS)
+    columns = tuple(Column(name, definitions[name], is_first=name == METRICS[0]) for name in METRICS)
     return Table(
         title=title,
         row_title="Method",
-        columns=ours + papers,
+        columns=columns * 2,
         groups=tuple(RowGroup(TASK_TITLES[task], _method_rows(metrics, task)) for task in tasks),
-        spans=(("This run: synthetic pairs", len(METRICS)), ("Paper: MixedParts photographs", len(METRICS))),
+        spans=((f"This run: {data_title}", len(METRICS)), ("Paper: MixedParts, photographs", len(METRICS))),
         note=(
-            "Percent. The two halves were measured on different data with models of very different size: read each "
-            f"half by itself. Small print: 95 % interval ({definitions['intervals']}). Bold: best of a half."
+            "Percent. The halves were measured on different data with models of very different size: read each "
+            f"by itself. Small print: 95 % interval ({definitions['intervals']}). Bold: best of a half."
         ),
     )
 
 
-def floor_table(metrics: Metrics, models: Sequence[str]) -> Table:
-    """Lay out models and floors, task by task."""
+def floor_table(metrics: Metrics) -> Table:
+    """Lay out CALICO and the floors, task by task."""
     definitions = metrics["definitions"]
     return Table(
-        title="Models and floors",
+        title="CALICO and the floors",
         row_title="Method",
         columns=tuple(Column(name, definitions[name]) for name in METRICS),
         groups=tuple(
             RowGroup(
                 TASK_TITLES[task],
-                tuple(Row(METHOD_TITLES[model], _our_cells(metrics, model, task)) for model in models)
-                + tuple(_floor_row(metrics, floor, task) for floor in metrics["floors"]),
+                (
+                    Row(METHOD_TITLES[SUBJECT], _our_cells(metrics, SUBJECT, task, is_contest=False)),
+                    *(_floor_row(metrics, floor, task) for floor in FLOOR_TITLES),
+                ),
             )
             for task in (*TASKS, MEAN)
         ),
-        note="Percent. A floor that is given true labels or categories shows what the other half of a score is worth.",
+        note="Percent. A floor with true labels or categories shows what the rest of a score is worth.",
     )
 
 
@@ -95,7 +98,7 @@ def label_table(metrics: Metrics, models: Sequence[str]) -> Table:
             RowGroup("", tuple(_label_row(metrics, name, METHOD_TITLES[name], titles) for name in models)),
             RowGroup(
                 "Floors",
-                tuple(_label_row(metrics, name, FLOOR_TITLES[name], titles) for name in metrics["floors"]),
+                tuple(_label_row(metrics, name, title, titles) for name, title in FLOOR_TITLES.items()),
             ),
         ),
         spans=tuple((TASK_TITLES[task], len(titles)) for task in TASKS),
@@ -104,12 +107,12 @@ def label_table(metrics: Metrics, models: Sequence[str]) -> Table:
 
 
 def floor_findings(metrics: Metrics) -> dict[str, str]:
-    """Say of each floor where CALICO lies above it and where not.
+    """Say of each floor where CALICO beats it and where not.
 
     Returns:
-        One or two sentences by floor. "Level" means that the floor lies inside CALICO's 95 % interval.
+        One to three sentences by floor. "Level" means that the floor lies inside CALICO's 95 % interval.
     """
-    findings = {floor: _compare(metrics, floor, "Recall") for floor in metrics["floors"]}
+    findings = {floor: _compare(metrics, floor, "Recall") for floor in FLOOR_TITLES}
     findings["whole_object"] += " " + _compare(metrics, "whole_object", "mIoU")
     findings["usual_parts"] += " " + _compare_names(metrics, "usual_parts")
     return findings
@@ -117,17 +120,29 @@ def floor_findings(metrics: Metrics) -> dict[str, str]:
 
 def order_finding(metrics: Metrics, models: Sequence[str]) -> str:
     """Say which model comes first, and whether the intervals let one say so."""
-    sentences = []
-    for metric in ("mIoU", "Recall"):
-        ranked = sorted(models, key=lambda model: -metrics["models"][model][MEAN][metric])
-        named = [f"{METHOD_TITLES[model]} {percent(metrics['models'][model][MEAN][metric])}" for model in ranked]
-        best_low = metrics["intervals"][ranked[0]][MEAN][metric][0]
-        next_high = metrics["intervals"][ranked[1]][MEAN][metric][1]
-        verdict = "the intervals of the first two do not overlap" if best_low > next_high else (
-            "the intervals of the first two overlap, so this run does not settle their order"
-        )
-        sentences.append(f"{metric} over the three tasks: {', '.join(named)}; {verdict}.")
-    return " ".join(sentences)
+    return " ".join(_rank(metrics, models, metric) for metric in ("mIoU", "Recall"))
+
+
+def malformed_finding(metrics: Metrics, models: Sequence[str]) -> str:
+    """Say how many answers broke the answer grammar, so that phrases of theirs could not be scored."""
+    shares = [
+        f"{SHORT_TITLES[model]} {metrics['malformed'][model]['malformed_answers']} of "
+        f"{metrics['malformed'][model]['answers']}"
+        for model in models
+    ]
+    return f"Answers that break the grammar of phrases and masks in whole or in part: {', '.join(shares)}."
+
+
+def _rank(metrics: Metrics, models: Sequence[str], metric: str) -> str:
+    ranked = sorted(models, key=lambda model: -metrics["models"][model][MEAN][metric])
+    named = [f"{SHORT_TITLES[model]} {percent(metrics['models'][model][MEAN][metric])}" for model in ranked]
+    first, second = (metrics["intervals"][model][MEAN][metric] for model in ranked[:2])
+    verdict = (
+        "the intervals of the first two overlap, so this run does not settle their order"
+        if first[0] <= second[1]
+        else "the intervals of the first two do not overlap"
+    )
+    return f"{metric} over the three tasks: {', '.join(named)}; {verdict}."
 
 
 def _method_rows(metrics: Metrics, task: str) -> tuple[Row, ...]:
@@ -144,13 +159,15 @@ def _method_rows(metrics: Metrics, task: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _our_cells(metrics: Metrics, model: str, task: str) -> tuple[Cell, ...]:
+def _our_cells(metrics: Metrics, model: str, task: str, *, is_contest: bool = True) -> tuple[Cell, ...]:
+    """Return a model's scores with their intervals; in a contest of models the best one is marked."""
     models, intervals = metrics["models"], metrics["intervals"]
     return tuple(
         Cell(
             percent(models[model][task][name]),
             percent_range(intervals[model][task][name]),
-            is_best=models[model][task][name] == max(scores[task][name] for scores in models.values()),
+            is_best=is_contest
+            and models[model][task][name] == max(scores[task][name] for scores in models.values()),
         )
         for name in METRICS
     )
@@ -167,30 +184,26 @@ def _label_row(metrics: Metrics, name: str, title: str, measures: Mapping[str, s
 
 
 def _compare(metrics: Metrics, floor: str, metric: str) -> str:
-    """Return "Recall: CALICO is above it on ... (a against b), level with it on ..., below it on ..."."""
-    verdicts: dict[str, list[str]] = {"above it": [], "level with it": [], "below it": []}
+    """Return "CALICO's Recall beats it on ... (a against b); is level with it on ...; stays below ..."."""
+    verdicts: dict[str, list[str]] = {"beats it": [], "is level with it": [], "stays below it": []}
     for task in TASKS:
         ours = metrics["models"][SUBJECT][task][metric]
         low, high = metrics["intervals"][SUBJECT][task][metric]
         value = metrics["floors"][floor][task][metric]
-        verdict = "above it" if low > value else "below it" if high < value else "level with it"
+        verdict = "beats it" if low > value else "stays below it" if high < value else "is level with it"
         verdicts[verdict].append(f"{TASK_TITLES[task].lower()} ({percent(ours)} against {percent(value)})")
     clauses = [f"{verdict} on {joined(tasks)}" for verdict, tasks in verdicts.items() if tasks]
-    return f"{metric}: CALICO is {'; '.join(clauses)}."
+    return f"{SHORT_TITLES[SUBJECT]}'s {metric} {'; '.join(clauses)}."
 
 
 def _compare_names(metrics: Metrics, floor: str) -> str:
-    """Compare the share of pairs with exactly the true names, the part tasks only."""
-    tasks = [task for task in TASKS if task != "common_objects"]
-    ours = [metrics["labels"][SUBJECT][task]["label_exact_set"] for task in tasks]
-    values = [metrics["labels"][floor][task]["label_exact_set"] for task in tasks]
-    pairs = [
-        f"{TASK_TITLES[task].lower()} {percent(our)} against {percent(value)}"
-        for task, our, value in zip(tasks, ours, values, strict=True)
-    ]
-    beaten = sum(our > value for our, value in zip(ours, values, strict=True))
-    verdict = {0: "does not beat", 1: "beats on one of the two", 2: "beats"}[beaten]
+    """Compare the share of pairs with exactly the true names, on the part tasks."""
+    clauses = []
+    for task in ("common_parts", "unique_parts"):
+        ours = metrics["labels"][SUBJECT][task]["label_exact_set"]
+        value = metrics["labels"][floor][task]["label_exact_set"]
+        verdict = "beats it" if ours > value else "does not beat it"
+        clauses.append(f"{verdict} on {TASK_TITLES[task].lower()} ({percent(ours)} against {percent(value)})")
     return (
-        f"Pairs named exactly: {joined(pairs)}; by names alone CALICO {verdict} "
-        "what knowing the category already gives."
+        f"In pairs with exactly the true names, masks left aside, {SHORT_TITLES[SUBJECT]} {joined(clauses)}."
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NOT_MEASURED = "–"
+NOT_MEASURED = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def operations(flops: float) -> str:
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
         if flops >= size:
             return f"{flops / size:.2f} {unit}"
-    return f"{flops:.0f}"
+    return f"{flops / 1e3:.2f} k"
 
 
 def seconds(value: float) -> str:
@@ -87,8 +87,8 @@ def seconds(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """Write a count with thousands separators; means keep two decimals."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+    """Write a count with thousands separators; a fraction keeps two decimals."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 
 def joined(words: Sequence[str]) -> str:

@@ -42,7 +42,9 @@ def _read_log(path: Path) -> list[dict[str, float]]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}: a line is not JSON ({error}). Run the stage that writes it again.") from error
+        raise DataError(
+            f"{path}: a line is not JSON ({error}). Run the stage that writes it again."
+        ) from error
     if not records or any(name not in record for record in records for name in ("step", *LOSSES)):
         raise DataError(
             f"{path}: {len(records)} lines, of which every one must have step, {', '.join(LOSSES)}. "

@@ -1,1 +1,1 @@
-"""Train the small stand-ins for the published checkpoints from synthetic scenes: `python -m calico.standins`."""
+"""Train small stand-ins for the published checkpoints on synthetic scenes: `python -m calico.standins`."""

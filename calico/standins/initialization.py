@@ -17,8 +17,8 @@ _FURTHEST_TOKENS = 6
 def start_local_sam(encoder: ImageEncoderViT) -> None:
     """Write Gaussian attention into SAM's relative position tables and query biases.
 
-    A head's logit is q . R_h[dy] + q . R_w[dx] with q = its bias at the start. Table columns -d^2 / 4 and d / 2
-    and biases 4 and 4 s give -(d - s)^2 up to a constant, for a head that looks s tokens away.
+    A head's logit is q . R_h[dy] + q . R_w[dx], q its bias at the start. Table columns -d^2 / 4 and d / 2 and
+    biases 4 and 4 s give -(d - s)^2 up to a constant, for a head that looks s tokens away.
     """
     side, width = encoder.pos_embed.shape[1], encoder.pos_embed.shape[-1]
     encoder.pos_embed.copy_(0.3 * sinusoids(side, width))
@@ -74,17 +74,27 @@ def start_local(position_PF: Tensor, attentions: list[tuple[Tensor, ...]], *, nu
                     angle = frequencies[index] * shift * reach
                     key_FF[row, sine] = key_FF[row + 1, cosine] = 1.0
                     query_FF[row, sine] = query_FF[row + 1, cosine] = 6.0 * torch.cos(angle)
-                    query_FF[row, cosine], query_FF[row + 1, sine] = 6.0 * torch.sin(angle), -6.0 * torch.sin(angle)
+                    query_FF[row, cosine], query_FF[row + 1, sine] = (
+                        6.0 * torch.sin(angle),
+                        -6.0 * torch.sin(angle),
+                    )
                     row += 2
 
 
 @torch.no_grad()
 def start_linear(module: nn.Module, num_layers: int) -> None:
-    """Give every linear and patch layer variance 1 / fan-in, and residual branches a share of 1 / (2 layers)."""
+    """Give linear and patch layers variance 1 / fan-in, ends of residual branches 1 / (2 layers) of it."""
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             fan_in = layer.weight[0].numel()
-            is_branch_end = name.rsplit(".", 1)[-1] in ("fc2", "projection", "out_proj", "dense", "proj", "o_proj")
+            is_branch_end = name.rsplit(".", 1)[-1] in (
+                "fc2",
+                "projection",
+                "out_proj",
+                "dense",
+                "proj",
+                "o_proj",
+            )
             share = 2 * num_layers if is_branch_end and isinstance(layer, nn.Linear) else 1
             layer.weight.normal_(0.0, (fan_in * share) ** -0.5)
             if layer.bias is not None:

@@ -107,13 +107,19 @@ def train_prompts(
         "mask_decoder": build_mask_decoder(section),
     }
     prompts = LabelPrompts(section.prompt_width)
-    fresh = [*modules["prompt_encoder"].parameters(), *modules["mask_decoder"].parameters(), *prompts.parameters()]
+    fresh = [
+        *modules["prompt_encoder"].parameters(),
+        *modules["mask_decoder"].parameters(),
+        *prompts.parameters(),
+    ]
     optimizer = torch.optim.AdamW(
         [
             {"params": fresh, "initial_lr": run.learning_rate},
             {"params": list(encoder.parameters()), "initial_lr": run.encoder_learning_rate},
         ],
-        lr=run.learning_rate, betas=(0.9, 0.98), weight_decay=0.01,
+        lr=run.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
     )
     has_several = pool.categories_SO[:, 1] > 0
     groups = (np.flatnonzero(~has_several), np.flatnonzero(has_several))
@@ -122,7 +128,10 @@ def train_prompts(
         share = min(1.0, (step + 1) / _WARMUP_STEPS, 1.0 - step / run.num_steps)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share
-        chosen = [int(rng.choice(groups[int(rng.random() < run.several_objects_share)])) for _ in range(run.batch_size)]
+        chosen = [
+            int(rng.choice(groups[int(rng.random() < run.several_objects_share)]))
+            for _ in range(run.batch_size)
+        ]
         images_ICHW, parts_ITT, objects_ITT = draw_scenes(pool, rng, chosen)
         found = scene_masks(parts_ITT, objects_ITT, pool.categories_SO[chosen])
         logits_MTT = _predict(modules, prompts, images_ICHW, found)
@@ -140,12 +149,16 @@ def train_prompts(
 
 
 @torch.no_grad()
-def prompt_figures(modules: Mapping[str, nn.Module], prompts: LabelPrompts, held_out: ScenePool) -> dict[str, float]:
+def prompt_figures(
+    modules: Mapping[str, nn.Module], prompts: LabelPrompts, held_out: ScenePool
+) -> dict[str, float]:
     """Return mean IoU and the share of masks with IoU of at least 0.5, of objects and of parts."""
     ious, labels = [], []
     for start in range(0, len(held_out), 20):
         rows = slice(start, start + 20)
-        found = scene_masks(held_out.parts_STT[rows], held_out.objects_STT[rows], held_out.categories_SO[rows])
+        found = scene_masks(
+            held_out.parts_STT[rows], held_out.objects_STT[rows], held_out.categories_SO[rows]
+        )
         logits_MTT = _predict(modules, prompts, raw_images(held_out.images_SHWC[rows]), found)
         ious.append(mask_iou(logits_MTT > 0, found.masks_MTT > 0))
         labels.append(found.label_M)

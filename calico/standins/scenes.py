@@ -55,6 +55,11 @@ class ScenePool:
     def __len__(self) -> int:
         return len(self.images_SHWC)
 
+    def head(self, num_scenes: int) -> "ScenePool":
+        """Return the first scenes of the pool."""
+        arrays = (self.images_SHWC, self.parts_STT, self.objects_STT, self.categories_SO)
+        return ScenePool(*(array[:num_scenes] for array in arrays))
+
 
 @functools.cache
 def object_categories() -> tuple[str, ...]:

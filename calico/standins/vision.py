@@ -13,9 +13,8 @@ from calico.config import ModelSection
 from calico.data.loading.views import ViewSizes, make_views
 from calico.standins.encoders import ENCODERS, EncoderKind
 from calico.standins.muon import Muon
-from calico.standins.scenes import BACKGROUND, NO_PART, ScenePool, object_categories, part_classes
+from calico.standins.scenes import BACKGROUND, ScenePool, object_categories, part_classes
 
-_DENSE_SIDE = 32
 _BACKGROUND_WEIGHT = 0.3
 _AUXILIARY_WEIGHT = 0.5
 _WARMUP_STEPS = 100
@@ -28,19 +27,23 @@ class DenseRun:
     """One dense pretraining.
 
     Attributes:
+        stop_step: where to stop; the rates fall towards `num_steps`. None for the end.
+        cells_per_token: side of the square of cells in which a token tells classes apart.
         sides_px: image sides; each step draws one. More than one trains interpolated positions too.
     """
 
     seed: int
     num_steps: int
     batch_size: int
+    stop_step: int | None = None
     learning_rate: float = 2.0e-3
     matrix_learning_rate: float = 0.02
+    cells_per_token: int = 1
     sides_px: tuple[int, ...] = (128,)
 
 
 class DenseHead(nn.Module):
-    """Linear heads on patch tokens: part classes at 32 x 32, object and part names at every token."""
+    """Linear heads: part classes at num_cells^2 cells a token, object category and part name of a token."""
 
     def __init__(self, width: int, num_cells: int) -> None:
         super().__init__()
@@ -58,26 +61,45 @@ class DenseHead(nn.Module):
         return logits.transpose(2, 3).reshape(num_images, side * cells, side * cells, -1)
 
 
-class _Teacher:
-    """Dense targets: class weights and what object and part name a class means."""
+class _Targets:
+    """What every class means: its weight, its object category and its part name."""
 
     def __init__(self, head: DenseHead) -> None:
-        categories = object_categories()
-        self.object_of = torch.zeros(256, dtype=torch.long)
-        self.name_of = torch.zeros(256, dtype=torch.long)
+        num_classes, categories = 1 + len(part_classes()), object_categories()
+        self.is_object_CO = torch.zeros(num_classes, 1 + len(categories))
+        self.is_name_CN = torch.zeros(num_classes, 1 + len(head.part_names))
+        self.is_object_CO[BACKGROUND, 0] = self.is_name_CN[BACKGROUND, 0] = 1.0
         for index, (category, name) in enumerate(part_classes(), start=1):
-            self.object_of[index] = 1 + categories.index(category)
-            self.name_of[index] = 1 + head.part_names.index(name)
-        self.object_of[NO_PART] = self.name_of[NO_PART] = -100
+            self.is_object_CO[index, 1 + categories.index(category)] = 1.0
+            self.is_name_CN[index, 1 + head.part_names.index(name)] = 1.0
 
-    def loss(self, head: DenseHead, tokens_IPF: Tensor, parts_ISS: Tensor) -> Tensor:
-        logits_ISSC = head(tokens_IPF)
+    def loss(self, head: DenseHead, tokens_IPF: Tensor, parts_ITT: Tensor) -> Tensor:
+        """Return the loss of all three heads; the two of names see each token's whole square."""
         side = round(tokens_IPF.shape[1] ** 0.5)
-        stride = parts_ISS.shape[1] // side
-        centre_IP = parts_ISS[:, stride // 2 :: stride, stride // 2 :: stride].reshape(len(parts_ISS), -1)
-        auxiliary = _cross_entropy(head.objects(tokens_IPF), self.object_of[centre_IP], ignored=-100)
-        auxiliary = auxiliary + _cross_entropy(head.names(tokens_IPF), self.name_of[centre_IP], ignored=-100)
-        return _cross_entropy(logits_ISSC, parts_ISS, ignored=NO_PART) + _AUXILIARY_WEIGHT * auxiliary
+        shares_IPC = class_shares(parts_ITT, side)
+        cells = head(tokens_IPF)
+        cell_shares = class_shares(parts_ITT, cells.shape[1]) if head.num_cells > 1 else shares_IPC
+        auxiliary = _soft_cross_entropy(head.objects(tokens_IPF), shares_IPC @ self.is_object_CO)
+        auxiliary = auxiliary + _soft_cross_entropy(head.names(tokens_IPF), shares_IPC @ self.is_name_CN)
+        return _soft_cross_entropy(cells.flatten(1, 2), cell_shares) + _AUXILIARY_WEIGHT * auxiliary
+
+
+def class_shares(parts_ITT: Tensor, side: int) -> Tensor:
+    """Return the share of each class in each of side x side squares, (I, side^2, classes).
+
+    Object pixels without a part count for nothing; squares of such pixels alone have shares of zero. Where
+    the squares are not whole pixels, the map is sampled finer first.
+    """
+    num_images, size = parts_ITT.shape[0], parts_ITT.shape[-1]
+    step = -(-size // side)
+    index = ((torch.arange(side * step) + 0.5) * size / (side * step)).long()
+    squares = parts_ITT[:, index][:, :, index].view(num_images, side, step, side, step).transpose(2, 3)
+    labels = squares.reshape(num_images * side * side, step * step)
+    rows = torch.arange(len(labels))[:, None] * 256
+    counts = torch.bincount((labels + rows).flatten(), minlength=len(labels) * 256).view(len(labels), 256)
+    counts = counts[:, : 1 + len(part_classes())].float()
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1.0)
+    return shares.view(num_images, side * side, -1)
 
 
 def train_encoder(
@@ -101,24 +123,24 @@ def train_encoder(
         report_every: steps between reports.
 
     Returns:
-        The encoder, and `dense_miou`: mean IoU over the part classes at 32 x 32.
+        The encoder, and its mean IoU over the part classes, cell by cell, at each side.
     """
     torch.manual_seed(run.seed)
     rng = np.random.default_rng([run.seed, 1])
     kind = ENCODERS[name]
     encoder = kind.build(model)
-    width, cells = _read_width(kind, encoder, run.sides_px[0])
-    head = DenseHead(width, cells)
-    teacher = _Teacher(head)
+    width = _read_width(kind, encoder, run.sides_px[0])
+    head = DenseHead(width, run.cells_per_token)
+    targets = _Targets(head)
     optimizers = make_optimizers(encoder, head, run.learning_rate, run.matrix_learning_rate)
     started, smooth = time.process_time(), 0.0
-    for step in range(run.num_steps):
+    for step in range(run.stop_step or run.num_steps):
         set_rates(optimizers, step, run.num_steps)
         side_px = run.sides_px[int(rng.integers(len(run.sides_px)))]
-        images_ICHW, parts_ITT, _ = draw_scenes(pool, rng, rng.integers(0, len(pool), run.batch_size).tolist())
+        chosen = rng.integers(0, len(pool), run.batch_size).tolist()
+        images_ICHW, parts_ITT, _ = draw_scenes(pool, rng, chosen)
         tokens_IPF = kind.encode(encoder, to_view(images_ICHW, kind.view, side_px))
-        targets_ISS = shrink_labels(torch.from_numpy(parts_ITT).long(), cells * round(tokens_IPF.shape[1] ** 0.5))
-        loss = teacher.loss(head, tokens_IPF, targets_ISS)
+        loss = targets.loss(head, tokens_IPF, torch.from_numpy(parts_ITT).long())
         loss.backward()
         nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], _MAX_GRAD_NORM)
         for optimizer in optimizers:
@@ -130,7 +152,8 @@ def train_encoder(
             cpu_seconds = time.process_time() - started
             report(step + 1, encoder, {"loss": smooth, "dense_miou": miou, "cpu_seconds": cpu_seconds})
     figures = {
-        f"dense_miou_{side_px}_px": dense_miou(kind, encoder, head, held_out, side_px) for side_px in run.sides_px
+        f"dense_miou_{side_px}_px": dense_miou(kind, encoder, head, held_out, side_px)
+        for side_px in run.sides_px
     }
     return encoder, figures
 
@@ -172,25 +195,20 @@ def to_view(images_ICHW: Tensor, view: str, side_px: int) -> Tensor:
     return images_ICHW * scale + offset
 
 
-def shrink_labels(labels_ITT: Tensor, side: int) -> Tensor:
-    """Sample (I, T, T) labels at the centres of side x side cells."""
-    size = labels_ITT.shape[-1]
-    index = ((torch.arange(side) + 0.5) * size / side).long()
-    return labels_ITT[:, index][:, :, index]
-
-
 @torch.no_grad()
-def dense_miou(kind: EncoderKind, encoder: nn.Module, head: DenseHead, held_out: ScenePool, side_px: int) -> float:
-    """Return the mean IoU over part classes, object pixels without a part ignored."""
+def dense_miou(
+    kind: EncoderKind, encoder: nn.Module, head: DenseHead, held_out: ScenePool, side_px: int
+) -> float:
+    """Return the mean IoU over part classes, each cell standing for its most frequent class."""
     num_classes = 1 + len(part_classes())
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     for start in range(0, len(held_out), 50):
         images = raw_images(held_out.images_SHWC[start : start + 50])
         parts_ITT = torch.from_numpy(np.array(held_out.parts_STT[start : start + 50])).long()
-        predicted_ISS = head(kind.encode(encoder, to_view(images, kind.view, side_px))).argmax(dim=-1)
-        true_ISS = shrink_labels(parts_ITT, predicted_ISS.shape[-1])
-        is_counted = true_ISS != NO_PART
-        pairs = true_ISS[is_counted] * num_classes + predicted_ISS[is_counted]
+        logits = head(kind.encode(encoder, to_view(images, kind.view, side_px)))
+        shares, predicted = class_shares(parts_ITT, logits.shape[1]), logits.argmax(dim=-1).flatten(1)
+        is_counted = shares.sum(dim=-1) > 0
+        pairs = shares.argmax(dim=-1)[is_counted] * num_classes + predicted[is_counted]
         confusion += np.bincount(pairs.numpy(), minlength=num_classes**2).reshape(num_classes, num_classes)
     shared = np.diag(confusion)[1:]
     joined = (confusion.sum(axis=0) + confusion.sum(axis=1))[1:] - shared
@@ -204,7 +222,8 @@ def make_optimizers(
     matrices = [
         parameter
         for name, parameter in encoder.named_parameters()
-        if parameter.ndim == 2 and any(f".{layers}." in f".{name}" for layers in ("blocks", "layers", "layer"))
+        if parameter.ndim == 2
+        and any(f".{layers}." in f".{name}" for layers in ("blocks", "layers", "layer"))
         and "rel_pos" not in name
     ]
     chosen = {id(parameter) for parameter in matrices}
@@ -228,18 +247,18 @@ def set_rates(optimizers: list[torch.optim.Optimizer], step: int, num_steps: int
             group["lr"] = group["initial_lr"] * share
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, *, ignored: int) -> Tensor:
-    num_classes = logits.shape[-1]
-    weight = torch.ones(num_classes)
-    weight[BACKGROUND] = _BACKGROUND_WEIGHT
-    return F.cross_entropy(logits.reshape(-1, num_classes), labels.reshape(-1), weight, ignore_index=ignored)
+def _soft_cross_entropy(logits_IPC: Tensor, shares_IPC: Tensor) -> Tensor:
+    """Return the cross-entropy against class shares, background counted less."""
+    weight_C = torch.ones(logits_IPC.shape[-1])
+    weight_C[BACKGROUND] = _BACKGROUND_WEIGHT
+    weighted_IPC = shares_IPC * weight_C
+    return -(weighted_IPC * logits_IPC.log_softmax(dim=-1)).sum() / weighted_IPC.sum()
 
 
 @torch.no_grad()
-def _read_width(kind: EncoderKind, encoder: nn.Module, side_px: int) -> tuple[int, int]:
-    """Return the width of the tokens and the cells of a token's side that make 32 x 32."""
-    _, num_tokens, width = kind.encode(encoder, torch.zeros(1, 3, side_px, side_px)).shape
-    return width, _DENSE_SIDE // round(num_tokens**0.5)
+def _read_width(kind: EncoderKind, encoder: nn.Module, side_px: int) -> int:
+    width: int = kind.encode(encoder, torch.zeros(1, 3, side_px, side_px)).shape[-1]
+    return width
 
 
 def _normalisation(view: str) -> tuple[Tensor, Tensor]:
@@ -247,5 +266,3 @@ def _normalisation(view: str) -> tuple[Tensor, Tensor]:
     sizes = ViewSizes(global_px=1, semantic_px=1, grounding_px=1)
     black, white = (make_views(np.full((1, 1, 3), value, np.uint8), sizes)[view] for value in (0, 255))
     return black, (white - black) / 255.0
-
-

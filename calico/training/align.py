@@ -14,8 +14,8 @@ from calico.training.fit import Job, fit
 def align(config: Config, *, artifacts_path: Path, output_path: Path, run: Run) -> None:
     """Train the Q-Former and f_image on captions whose phrases have masks; everything else is frozen.
 
-    The baselines take their projectors as published and skip this stage. Writes aligned.safetensors, log.jsonl
-    and manifest.json.
+    The baselines take their projectors as published and skip this stage. Writes aligned.safetensors,
+    log.jsonl and manifest.json.
 
     Args:
         config: one profile.

@@ -1,11 +1,12 @@
 """The DeepSpeed fence: the only module that imports it.
 
-One process needs no launcher; under `torchrun`, `deepspeed` or Slurm the launcher's RANK, WORLD_SIZE, LOCAL_RANK
-and MASTER_* are used as they are.
+One process needs no launcher; under `torchrun`, `deepspeed` or Slurm the launcher's RANK, WORLD_SIZE,
+LOCAL_RANK and MASTER_* are used as they are.
 """
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ class Engine:
 
     Attributes:
         module: the model, on its device and in its precision.
-        device: where batches must go.
+        device: where the model computes.
         rank, world_size: this process among all.
     """
 
@@ -44,7 +45,7 @@ class Engine:
             runtime: device and precision.
 
         Raises:
-            ConfigError: `runtime.device` is "cuda" and there is none, or the world size does not divide the batch.
+            ConfigError: `runtime.device` is "cuda" without one, or the processes cannot share the batch.
         """
         deepspeed = _import_deepspeed(runtime.device)
         join_processes(runtime.device)
@@ -52,9 +53,10 @@ class Engine:
         self.world_size = torch.distributed.get_world_size()
         micro_batch_size, self.num_micro_batches = share_of_process(section, self.world_size)
         optimizer = build_optimizer(model.parameters(), section)
+        self._trained: list[nn.Parameter] = optimizer.param_groups[0]["params"]
         self._engine, *_ = deepspeed.initialize(
             model=model,
-            model_parameters=optimizer.param_groups[0]["params"],
+            model_parameters=self._trained,
             optimizer=optimizer,
             lr_scheduler=build_scheduler(optimizer, section),
             config=_deepspeed_config(section, runtime, micro_batch_size, self.num_micro_batches),
@@ -84,8 +86,8 @@ class Engine:
             self._engine.step()
             return None
         learning_rate = float(self._engine.get_lr()[0])
-        # deepspeed 0.19.8 keeps no norm of its own for ZeRO stage 0 in fp32; there it is read before the clipping.
-        norm = _total_grad_norm(self.module)
+        # deepspeed 0.19.8 keeps no norm for ZeRO stage 0 in fp32; there it is read before the clipping.
+        norm = _total_grad_norm(self._trained)
         self._engine.step()
         kept_norm = self._engine.get_global_grad_norm()
         return StepReport(float(norm if kept_norm is None else kept_norm), learning_rate)
@@ -94,8 +96,8 @@ class Engine:
 def share_of_process(section: TrainSection, world_size: int) -> tuple[int, int]:
     """Return (pairs per micro-batch, micro-batches per step) of one process.
 
-    The pairs of an optimizer step, `batch_size * accumulation`, stay the same whatever the number of processes:
-    processes first share the micro-batches, then the pairs of a micro-batch.
+    The pairs of an optimizer step, `batch_size * accumulation`, stay the same whatever the number of
+    processes: processes first share the micro-batches, then the pairs of a micro-batch.
 
     Raises:
         ConfigError: the processes cannot share the batch equally.
@@ -105,9 +107,9 @@ def share_of_process(section: TrainSection, world_size: int) -> tuple[int, int]:
     processes_per_micro_batch, rest = divmod(world_size, section.accumulation)
     if rest or section.batch_size % processes_per_micro_batch:
         raise ConfigError(
-            f"{world_size} processes cannot share {section.accumulation} micro-batches of {section.batch_size} pairs "
-            "equally. Choose batch_size and accumulation so that the number of processes divides accumulation, or "
-            "is accumulation times a divisor of batch_size."
+            f"{world_size} processes cannot share {section.accumulation} micro-batches of "
+            f"{section.batch_size} pairs equally. Choose batch_size and accumulation so that the number of processes divides "
+            "accumulation, or is accumulation times a divisor of batch_size."
         )
     return section.batch_size // processes_per_micro_batch, 1
 
@@ -154,6 +156,6 @@ def _deepspeed_config(
     }
 
 
-def _total_grad_norm(module: nn.Module) -> Tensor:
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+def _total_grad_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)

@@ -11,7 +11,9 @@ from calico.tracking import Run
 from calico.training.fit import Job, fit
 
 
-def finetune(config: Config, variant: VariantName, *, artifacts_path: Path, output_path: Path, run: Run) -> None:
+def finetune(
+    config: Config, variant: VariantName, *, artifacts_path: Path, output_path: Path, run: Run
+) -> None:
     """Train LoRA and the mask decoder, and CALICO's CEM and CAMs, on the training pairs.
 
     Writes trained.safetensors, log.jsonl and manifest.json.

@@ -74,7 +74,9 @@ def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
     )
     records = train(engine, samples, section, log_path=output_path / LOG_FILE, run=run)
     if engine.rank == 0:
-        save_trained(model, output_path / job.trained_file, facts={"stage": job.stage, "variant": job.variant})
+        save_trained(
+            model, output_path / job.trained_file, facts={"stage": job.stage, "variant": job.variant}
+        )
         write_manifest(output_path, **_facts(job, trainable))
     return records
 
@@ -92,14 +94,15 @@ def check_trainable(model: nn.Module, stage: str) -> dict[str, int]:
     wrong = [
         name
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad != (name.startswith(prefixes) or (stage == "finetune" and ".lora_" in name))
+        if parameter.requires_grad
+        != (name.startswith(prefixes) or (stage == "finetune" and ".lora_" in name))
     ]
     num_lora, num_projections = len(lora_layers(model)), 2 * model.language_model.num_layers
     if wrong or num_lora != num_projections:
         raise TrainingError(
             f"stage {stage}: {len(wrong)} parameters are trainable or frozen against the plan "
-            f"({', '.join(wrong[:5]) or 'none'}), and {num_lora} layers have LoRA where {num_projections} should. "
-            "See calico/models/trainable.py."
+            f"({', '.join(wrong[:5]) or 'none'}), and {num_lora} layers have LoRA where {num_projections} "
+            "should. See calico/models/trainable.py."
         )
     return {
         "tensors": sum(parameter.requires_grad for parameter in model.parameters()),

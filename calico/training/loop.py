@@ -19,7 +19,9 @@ from calico.training.step_log import StepLog, StepRecord
 _LOSS_NAMES = ("total", "text", "mask", "dice")
 
 
-def train(engine: Engine, samples: Samples, section: TrainSection, *, log_path: Path, run: Run) -> list[StepRecord]:
+def train(
+    engine: Engine, samples: Samples, section: TrainSection, *, log_path: Path, run: Run
+) -> list[StepRecord]:
     """Train `engine.module` for `section.num_steps` optimizer steps.
 
     Args:
@@ -30,7 +32,7 @@ def train(engine: Engine, samples: Samples, section: TrainSection, *, log_path: 
         One record per step.
 
     Raises:
-        TrainingError: a loss is NaN or infinite; names the step and the pairs. Nothing was updated in that step.
+        TrainingError: a loss is NaN or infinite; names the step and the pairs. That step is not applied.
     """
     sampler = Sampler(
         samples.sizes, batch_size=section.batch_size, accumulation=section.accumulation, seed=section.seed
@@ -45,7 +47,9 @@ def train(engine: Engine, samples: Samples, section: TrainSection, *, log_path: 
     return records
 
 
-def _run_step(engine: Engine, samples: Samples, section: TrainSection, sampler: Sampler, step: int) -> StepRecord:
+def _run_step(
+    engine: Engine, samples: Samples, section: TrainSection, sampler: Sampler, step: int
+) -> StepRecord:
     start = time.perf_counter()
     sums = torch.zeros(len(_LOSS_NAMES), device=engine.device)
     report: StepReport | None = None
@@ -62,7 +66,7 @@ def _run_step(engine: Engine, samples: Samples, section: TrainSection, sampler: 
 def _run_micro_batch(
     engine: Engine, samples: Samples, section: TrainSection, micro_batch: MicroBatch, step: int
 ) -> tuple[Tensor, StepReport | None]:
-    """Run one micro-batch; return its losses, meaned over the processes, and the report if it ends the step."""
+    """Run one micro-batch; return its losses, over all processes, and the report if it ends the step."""
     torch.manual_seed(micro_batch.seed)
     batch = samples.batch(micro_batch.sample_indices)
     losses = compute_losses(engine(batch, samples.features(batch)), batch, section.losses)
@@ -77,6 +81,7 @@ def _check_finite(values: Tensor, step: int, batch: Batch) -> None:
         return
     named = ", ".join(f"{name} {value:.4g}" for name, value in zip(_LOSS_NAMES, values.tolist(), strict=True))
     raise TrainingError(
-        f"step {step + 1}: the losses are not finite ({named}); pairs of the batch: {', '.join(batch.pair_ids)}. "
-        "The step was not applied. Lower learning_rate or look at these pairs' masks and images."
+        f"step {step + 1}: the losses are not finite ({named}); pairs of the batch: "
+        f"{', '.join(batch.pair_ids)}. The step was not applied. Lower learning_rate or look at these pairs' "
+        "masks and images."
     )

@@ -26,8 +26,8 @@ def build_scheduler(optimizer: torch.optim.Optimizer, section: TrainSection) -> 
 def rate_factor(step: int, warmup_steps: int, num_steps: int) -> float:
     """Return the share of the peak learning rate at a 0-based optimizer step.
 
-    Rises linearly to 1 over the warm-up, then falls linearly to 0, which step `num_steps` would have. The first
-    step already moves (1 / warmup_steps), or it would be wasted.
+    Rises linearly to 1 over the warm-up, then falls linearly to 0, which step `num_steps` would have. The
+    first step already moves (1 / warmup_steps), or it would be wasted.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps

@@ -77,7 +77,9 @@ class Sampler:
         """Cut one window of the sample stream into micro-batches of similar sizes, in random order."""
         num_samples = self._window_steps * self._accumulation * self._batch_size
         passes, offsets = np.divmod(window * num_samples + np.arange(num_samples), len(self._sizes))
-        stream = np.concatenate([self._pass_order(index)[offsets[passes == index]] for index in np.unique(passes)])
+        stream = np.concatenate(
+            [self._pass_order(index)[offsets[passes == index]] for index in np.unique(passes)]
+        )
         by_size = stream[np.argsort(self._sizes[stream], kind="stable")]
         groups = by_size.reshape(-1, self._batch_size)
         return groups[self._generator("groups", window).permutation(len(groups))]

@@ -40,8 +40,8 @@ def make_samples(
         sizes: see `Samples`.
         model: on the device where it will train.
         pad_id: token id for padding.
-        num_cached_at_once: images per pass of the encoders when every image is encoded before training and its
-            features stay in memory; None encodes the images of each batch when it is drawn.
+        num_cached_at_once: images per pass of the encoders when every image is encoded before training and
+            its features stay in memory; None encodes the images of each batch when it is drawn.
     """
 
     def batch(indices: Sequence[int]) -> Batch:

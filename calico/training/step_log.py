@@ -82,7 +82,7 @@ class StepLog:
         self._run.log_metrics(means, step=step)
         if not sys.stderr.isatty():
             line = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-            print(f"step {step}/{self._section.num_steps}  {line}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"step {step}/{self._section.num_steps}  {line}\n")
         elif self._bar is not None:
             self._bar.set_postfix(loss=f"{means['loss']:.3f}", lr=f"{means['lr']:.1e}")
 

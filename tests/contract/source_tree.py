@@ -49,16 +49,33 @@ def imported_files(script: Path) -> set[Path]:
 def code_dependencies(script: Path) -> set[str]:
     """Say what a DVC stage that runs `script` must depend on.
 
-    A folder stands for itself where all of its modules are imported, files stand alone elsewhere. Files that
-    are no Python code (tables, templates) belong to the modules beside them.
+    A folder stands for itself where all of its modules are imported, files stand alone elsewhere. A table
+    belongs to the module beside it that names it, a folder without code to the modules around it.
     """
-    files = imported_files(script) | {
-        other.relative_to(ROOT)
-        for folder in {path.parent for path in imported_files(script) if path.parts[0] == "calico"}
-        for other in (ROOT / folder).iterdir()
-        if other.is_file() and other.suffix not in {".py", ".pyc"}
+    files = imported_files(script)
+    return _fold(files | {resource for path in files for resource in _resources(path)})
+
+
+@functools.cache
+def _resources(path: Path) -> set[Path]:
+    named = {node.value for node in ast.walk(parse(path)) if isinstance(node, ast.Constant)}
+    others = {other for other in _files_below(path.parent) if other.suffix != ".py"}
+    beside = {other for other in others if other.parent == path.parent and other.name in named}
+    return beside | {
+        other for other in others if other.parent.parent == path.parent and _has_no_code(other.parent)
     }
-    return _fold(files)
+
+
+def _has_no_code(folder: Path) -> bool:
+    return not any((ROOT / folder).glob("*.py"))
+
+
+@functools.cache
+def _files_below(folder: Path) -> set[Path]:
+    paths = (
+        path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    )
+    return {path.relative_to(ROOT) for path in paths}
 
 
 def sections_read(script: Path, sections: set[str]) -> set[str]:
@@ -106,19 +123,11 @@ def _is_docstring_only(path: Path) -> bool:
 
 def _fold(files: set[Path]) -> set[str]:
     """Replace the files of every completely covered folder by the folder."""
-    names = {str(path) for path in files}
+    names = set(files)
     folders = {parent for path in files for parent in path.parents if len(parent.parts) > 1}
     for folder in sorted(folders, key=lambda path: len(path.parts)):
-        inside = {
-            str(path.relative_to(ROOT))
-            for path in (ROOT / folder).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-        needed = {name for name in inside if not _is_package_docstring(name)}
+        inside = _files_below(folder)
+        needed = {path for path in inside if path.suffix != ".py" or not _is_docstring_only(path)}
         if len(needed) > 1 and needed <= names:
-            names = (names - inside) | {str(folder)}
-    return names
-
-
-def _is_package_docstring(name: str) -> bool:
-    return name.endswith("__init__.py") and _is_docstring_only(Path(name))
+            names = (names - inside) | {folder}
+    return {str(path) for path in names}

@@ -37,12 +37,15 @@ OPTIONAL = {
 
 
 def third_party_imports() -> Iterator[tuple[str, str]]:
-    """Yield (file, distribution) of every import that is neither ours nor Python's."""
+    """Yield (file, distribution) of every import that is neither ours nor Python's.
+
+    Where several distributions bring a package (mlflow, mlflow-skinny), the shortest name is declared.
+    """
     distributions = importlib.metadata.packages_distributions()
     for path in source_files("calico", "stages", "flows"):
         for top in {name.split(".", maxsplit=1)[0] for name in imported_names(path)}:
             if top not in sys.stdlib_module_names and top not in FIRST_PARTY:
-                yield str(path), canonicalize_name(distributions[top][0])
+                yield str(path), canonicalize_name(min(distributions[top], key=len))
 
 
 def test_every_import_is_declared() -> None:

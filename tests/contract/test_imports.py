@@ -43,6 +43,8 @@ def test_modules_are_short_enough_to_read(path: Path) -> None:
 def test_help_imports_nothing_heavy() -> None:
     """`calico --help` answers at once."""
     code = "import sys, calico.cli; print(*{'torch', 'transformers', 'mlflow', 'pandas'} & set(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
 
     assert result.stdout.split() == []

@@ -104,18 +104,18 @@ def test_outputs_stay_in_the_folder_of_the_profile(profile: str, name: str) -> N
     assert stage["wdir"] == header(profile)["root"]
 
 
-def test_no_stage_reads_what_changes_with_every_run() -> None:
-    """stage.json holds times: if more than the report read it, a rerun would run everything after it."""
-    for profile, name in ALL_STAGES:
-        stage = stages(profile)[name]
-        if name != "report":
-            assert not [path for path in stage["deps"] if path.endswith("stage.json")], name
-            folders = {out for other in stages(profile).values() for out in outputs(other)}
-            assert not folders & set(stage["deps"]) - _files(folders), name
+@each_stage
+def test_no_stage_reads_what_changes_with_every_run(profile: str, name: str) -> None:
+    """A stage's folder holds stage.json with times: who reads the folder runs again whenever that stage did.
 
+    Only the report shows times. The pretrained parts are too many to list; their stage runs again only when
+    they or their loader change.
+    """
+    stage = stages(profile)[name]
+    folders = {out for other in stages(profile).values() for out in outputs(other) if not Path(out).suffix}
 
-def _files(paths: set[str]) -> set[str]:
-    return {path for path in paths if Path(path).suffix}
+    assert folders & set(stage["deps"]) <= {f"artifacts/{profile}/checkpoints"}
+    assert name == "report" or not [path for path in stage["deps"] if path.endswith("stage.json")]
 
 
 def test_every_stage_script_is_in_the_pipeline() -> None:

@@ -36,7 +36,9 @@ class FeatureCache:
         self._row_of: dict[str, int] = {}
         encoded: list[ImageFeatures] = []
         while chunk := list(islice(stream, batch_size)):
-            self._row_of |= {image_id: len(self._row_of) + offset for offset, (image_id, _) in enumerate(chunk)}
+            self._row_of |= {
+                image_id: len(self._row_of) + offset for offset, (image_id, _) in enumerate(chunk)
+            }
             encoded.append(encode_images(_stack([views for _, views in chunk])).to("cpu"))
         self._features = _concatenate(encoded)
 
@@ -50,7 +52,9 @@ def _stack(views: Sequence[Views]) -> dict[str, Tensor]:
 
 
 def _concatenate(chunks: Sequence[ImageFeatures]) -> ImageFeatures:
-    columns = {field.name: [getattr(chunk, field.name) for chunk in chunks] for field in fields(ImageFeatures)}
+    columns = {
+        field.name: [getattr(chunk, field.name) for chunk in chunks] for field in fields(ImageFeatures)
+    }
     return ImageFeatures(
         **{name: None if values[0] is None else torch.cat(values) for name, values in columns.items()}
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from calico.core import tables
@@ -151,7 +152,7 @@ def test_malformed_answers_and_masks_are_counted(
 ) -> None:
     write_world(tmp_path)
     folder = tmp_path / "predict/lisa"
-    other_size = encode(world.perfect()[0].rle.area_px * [[True]])
+    other_size = encode(np.ones((30, 20), dtype=bool))
     broken = [replace(world.perfect()[0], rle=other_size), replace(world.perfect()[0], image_index=8)]
     tables.write_predictions(folder / "predictions.parquet", broken)
     tables.write_answers(folder / "answers.parquet", [Answer("o1", "common_objects", "", 3)])

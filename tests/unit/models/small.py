@@ -1,6 +1,9 @@
 """Very small models with every box, and batches of random tokens for them."""
 
+import copy
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -15,7 +18,7 @@ FRAME_PX = 32
 
 def small_section(**variant: object) -> ModelSection:
     """Return dimensions of a few units; `variant` changes values of the variant "calico"."""
-    model = load_config("tiny").model.model_dump()
+    model: dict[str, Any] = copy.deepcopy(_tiny())
     encoder = {"hidden_size": 24, "num_layers": 2, "num_heads": 2, "image_size_px": 32, "patch_size_px": 16}
     model["vision_encoder"] |= encoder | {"intermediate_size": 48}
     model["semantic_encoder"] |= encoder | {"hidden_size": 16}
@@ -32,7 +35,9 @@ def small_section(**variant: object) -> ModelSection:
     return ModelSection.model_validate(model)
 
 
-def small_model(variant: str = "calico", *, seed: int = 0, section: ModelSection | None = None) -> SegmentingModel:
+def small_model(
+    variant: str = "calico", *, seed: int = 0, section: ModelSection | None = None
+) -> SegmentingModel:
     """Build a small model in evaluation mode."""
     torch.manual_seed(seed)
     section = section or small_section()
@@ -79,7 +84,8 @@ def training_batch(
     generator = torch.Generator().manual_seed(4)
     prompt_rows = prompts(model, num_images)
     answers = [
-        [word for _ in range(count) for word in (*_words(2, generator), SEG_ID)] + [EOS_ID] for count in num_segs
+        [word for _ in range(count) for word in (*_words(2, generator), SEG_ID)] + [EOS_ID]
+        for count in num_segs
     ]
     length = max(len(prompt) + len(answer) for prompt, answer in zip(prompt_rows, answers, strict=True))
     ids = torch.full((len(answers), length), PAD_ID)
@@ -91,7 +97,9 @@ def training_batch(
         mask[row, : len(prompt) + len(answer)] = True
     first = [sum(num_images[:pair]) for pair in range(len(num_images))]
     image_index = [
-        first[pair] + number % num_images[pair] for pair, count in enumerate(num_segs) for number in range(count)
+        first[pair] + number % num_images[pair]
+        for pair, count in enumerate(num_segs)
+        for number in range(count)
     ]
     side = 2 * FRAME_PX // 4
     return _batch(
@@ -100,7 +108,9 @@ def training_batch(
         num_images,
         labels_BL=labels,
         prompt_last_B=torch.tensor([len(prompt) - 1 for prompt in prompt_rows]),
-        target_masks_MSS=torch.randint(0, 2, (len(image_index), side, side), generator=generator).to(torch.uint8),
+        target_masks_MSS=torch.randint(0, 2, (len(image_index), side, side), generator=generator).to(
+            torch.uint8
+        ),
         mask_image_index_M=torch.tensor(image_index, dtype=torch.long),
     )
 
@@ -117,6 +127,11 @@ def prompt_batch(rows: Sequence[Sequence[int]], num_images: Sequence[int]) -> Ba
         labels_BL=torch.full_like(ids, IGNORE_LABEL_ID),
         prompt_last_B=torch.full((len(rows),), length - 1),
     )
+
+
+@functools.cache
+def _tiny() -> dict[str, Any]:
+    return load_config("tiny").model.model_dump()
 
 
 def _batch(ids: torch.Tensor, mask: torch.Tensor, num_images: Sequence[int], **rest: torch.Tensor) -> Batch:

@@ -71,7 +71,9 @@ def test_padding_at_the_right_changes_nothing() -> None:
     single = model(alone, features.rows(torch.tensor([0, 1])))
     both = model(batch, features)
     # Measured worst case 4e-6 (other matrix shapes, other order of sums).
-    torch.testing.assert_close(both.text_logits_TV[: len(single.text_logits_TV)], single.text_logits_TV, rtol=0, atol=4e-5)
+    torch.testing.assert_close(
+        both.text_logits_TV[: len(single.text_logits_TV)], single.text_logits_TV, rtol=0, atol=4e-5
+    )
 
 
 def test_answer_tokens_never_reach_the_image_positions() -> None:
@@ -82,7 +84,9 @@ def test_answer_tokens_never_reach_the_image_positions() -> None:
         answer = (batch.labels_BL[row] >= 0).nonzero()[:, 0]
         permuted[row, answer] = permuted[row, answer.flip(0)]
     image_BL = batch.input_ids_BL == IMAGE_TOKEN_ID
-    states, again = (_states(model, changed, features) for changed in (batch, replace(batch, input_ids_BL=permuted)))
+    states, again = (
+        _states(model, changed, features) for changed in (batch, replace(batch, input_ids_BL=permuted))
+    )
     assert len(states) == len(again) == 5
     for before, after in zip(states, again, strict=True):
         torch.testing.assert_close(after[image_BL], before[image_BL], rtol=0, atol=0)
@@ -147,12 +151,16 @@ def test_finetuning_trains_exactly_what_the_paper_trains(variant: str) -> None:
     ("variant", "expected"),
     [("calico", ("qformer", "f_image")), ("lisa", ("linear_projector",)), ("glamm", ("mlp_projector",))],
 )
-def test_alignment_trains_what_brings_images_to_the_language_model(variant: str, expected: tuple[str, ...]) -> None:
+def test_alignment_trains_what_brings_images_to_the_language_model(
+    variant: str, expected: tuple[str, ...]
+) -> None:
     model = small_model(variant)
     set_trainable(model, "align")
     trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == set(expected)
-    assert all(parameter.requires_grad for part in expected for parameter in model.components[part].parameters())
+    assert all(
+        parameter.requires_grad for part in expected for parameter in model.components[part].parameters()
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -165,9 +173,20 @@ def test_every_trainable_parameter_gets_a_gradient(variant: str, stage: str) -> 
     compute_losses(output, batch, load_config("tiny").finetune.losses)["total"].backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
-    untouched = [name for name, parameter in model.named_parameters() if parameter.requires_grad and not parameter.grad.any()]
-    heads = tuple(f"mask_decoder.{head}" for head in ("iou_prediction_head", "output_hypernetworks_mlps.1",
-                                                      "output_hypernetworks_mlps.2", "output_hypernetworks_mlps.3"))
+    untouched = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not parameter.grad.any()
+    ]
+    heads = tuple(
+        f"mask_decoder.{head}"
+        for head in (
+            "iou_prediction_head",
+            "output_hypernetworks_mlps.1",
+            "output_hypernetworks_mlps.2",
+            "output_hypernetworks_mlps.3",
+        )
+    )
     # Keys' biases shift all attention scores of a query alike; heads that no loss reaches get zeros.
     assert [name for name in untouched if not name.startswith(heads) and "k_proj.bias" not in name] == []
 
@@ -191,10 +210,14 @@ def test_counts_at_the_size_of_the_paper() -> None:
     assert model.tokens_per_image == 32
 
 
-@pytest.mark.parametrize(("variant", "tokens", "projector"), [("lisa", 256, 4_198_400), ("glamm", 576, 20_979_712)])
+@pytest.mark.parametrize(
+    ("variant", "tokens", "projector"), [("lisa", 256, 4_198_400), ("glamm", 576, 20_979_712)]
+)
 def test_counts_of_the_baselines_at_the_size_of_the_paper(variant: str, tokens: int, projector: int) -> None:
     with torch.device("meta"):
-        model = build_model(load_config("paper").model, variant, vocabulary_size=32007, seg_id=32004, eos_id=2)
+        model = build_model(
+            load_config("paper").model, variant, vocabulary_size=32007, seg_id=32004, eos_id=2
+        )
     set_trainable(model, "finetune")
     counts = parameter_counts(model)
     assert model.tokens_per_image == tokens
@@ -237,7 +260,9 @@ def test_a_model_runs_on_the_meta_device() -> None:
 def test_an_answer_without_masks_has_only_a_text_loss() -> None:
     model = small_model()
     batch = training_batch(model, (2,), (0,))
-    losses = compute_losses(model(batch, small_features(model, 2)), batch, load_config("tiny").finetune.losses)
+    losses = compute_losses(
+        model(batch, small_features(model, 2)), batch, load_config("tiny").finetune.losses
+    )
     assert losses["mask"] == losses["dice"] == 0
     torch.testing.assert_close(losses["total"], losses["text"])
 
@@ -261,7 +286,9 @@ def test_masks_out_of_order_are_refused() -> None:
 def test_a_prompt_of_another_model_is_refused() -> None:
     model, other = small_model("calico"), small_model("glamm")
     batch: Batch = training_batch(other)
-    with pytest.raises(AlignmentError, match=r"'pair0': the prompt has 18 image tokens, but 2 images of 3 tokens need 6"):
+    with pytest.raises(
+        AlignmentError, match=r"'pair0': the prompt has 18 image tokens, but 2 images of 3 tokens need 6"
+    ):
         model(batch, small_features(model, 6))
 
 

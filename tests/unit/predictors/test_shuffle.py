@@ -7,7 +7,9 @@ from calico.predictors.shuffle import exchange_images
 
 def make_pairs(task, num_pairs):
     return [
-        PairSample(f"{task}/{row}", task, "paco_lvis", (f"{task}-{row}", f"{task}-{(row + 1) % num_pairs}"), ())
+        PairSample(
+            f"{task}/{row}", task, "paco_lvis", (f"{task}-{row}", f"{task}-{(row + 1) % num_pairs}"), ()
+        )
         for row in range(num_pairs)
     ]
 
@@ -17,8 +19,10 @@ PAIRS = make_pairs("common_parts", 12) + make_pairs("unique_parts", 7)
 
 def test_every_pair_gets_the_images_of_another_pair_of_its_task():
     exchanged = exchange_images(PAIRS, seed=1)
-    images_of_task = {task: {pair.image_ids for pair in PAIRS if pair.task == task} for task in
-                      ("common_parts", "unique_parts")}
+    images_of_task = {
+        task: {pair.image_ids for pair in PAIRS if pair.task == task}
+        for task in ("common_parts", "unique_parts")
+    }
     for pair, image_ids in zip(PAIRS, exchanged, strict=True):
         assert not set(image_ids) & set(pair.image_ids)
         assert image_ids in images_of_task[pair.task]
@@ -38,5 +42,7 @@ def test_pairs_of_another_image_count_do_not_exchange():
 
 def test_pairs_that_all_share_an_image_are_refused():
     pairs = [PairSample(f"p{row}", "common_parts", "paco_lvis", ("a", str(row)), ()) for row in range(3)]
-    with pytest.raises(DataError, match=r"pair 'p\d': the 2 other pairs of task 'common_parts' share an image"):
+    with pytest.raises(
+        DataError, match=r"pair 'p\d': the 2 other pairs of task 'common_parts' share an image"
+    ):
         exchange_images(pairs, seed=0)

@@ -125,7 +125,14 @@ def test_shared_memory_operation_is_still_found_by_its_name():
 
 @pytest.mark.parametrize(
     ("batch_size", "accumulation", "world_size", "share"),
-    [(4, 4, 1, (4, 4)), (4, 4, 2, (4, 2)), (4, 4, 4, (4, 1)), (4, 4, 8, (2, 1)), (4, 4, 16, (1, 1)), (12, 1, 3, (4, 1))],
+    [
+        (4, 4, 1, (4, 4)),
+        (4, 4, 2, (4, 2)),
+        (4, 4, 4, (4, 1)),
+        (4, 4, 8, (2, 1)),
+        (4, 4, 16, (1, 1)),
+        (12, 1, 3, (4, 1)),
+    ],
 )
 def test_processes_share_the_batch(batch_size, accumulation, world_size, share):
     section = make_section(batch_size=batch_size, accumulation=accumulation)

@@ -15,9 +15,7 @@ from calico.data.synthetic.catalogue import ADE20K_PART_234, ADE_OBJECT_IDS, ADE
     ("split", "release_split", "folder"),
     [("train", "train", "training"), ("val", "val", "validation"), ("test", "val", "validation")],
 )
-def test_files_decode_to_the_scenes(
-    synthetic_path, expected_scene, num_images, split, release_split, folder
-):
+def test_files_decode_to_the_scenes(synthetic_path, expected_scene, num_images, split, release_split, folder):
     root = synthetic_path / ADE20K_PART_234 / "ADE20KPart234"
     content = json.loads((root / f"ade20k_instance_{release_split}.json").read_text())
     images = {image["file_name"]: image for image in content["images"]}
@@ -29,9 +27,7 @@ def test_files_decode_to_the_scenes(
             assert (picture.height, picture.width) == (image["height"], image["width"])
         with Image.open(root / "annotations_detectron2_part" / folder / f"{stem}.png") as png:
             part_map_HW = np.asarray(png)
-        entries = {
-            e["category_id"]: e for e in content["annotations"] if e["image_id"] == image["id"]
-        }
+        entries = {e["category_id"]: e for e in content["annotations"] if e["image_id"] == image["id"]}
         assert len(entries) == len(scene.objects)
         num_part_pixels = 0
         for scene_object in scene.objects:

@@ -62,10 +62,7 @@ def test_second_run_leaves_nothing_of_the_first(tmp_path, section):
 
 
 def test_generators_differ_by_seed_purpose_and_index():
-    draws = {
-        scene_generator(*key).random()
-        for key in [(1, "a", 0), (2, "a", 0), (1, "b", 0), (1, "a", 1)]
-    }
+    draws = {scene_generator(*key).random() for key in [(1, "a", 0), (2, "a", 0), (1, "b", 0), (1, "a", 1)]}
     assert len(draws) == 4
     assert scene_generator(1, "a", 0).random() == scene_generator(1, "a", 0).random()
 

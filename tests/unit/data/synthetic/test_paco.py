@@ -92,9 +92,7 @@ def test_neg_categories_are_absent(synthetic_path):
     content = read(synthetic_path, "train")
     for image in content["images"]:
         present = {
-            entry["category_id"]
-            for entry in content["annotations"]
-            if entry["image_id"] == image["id"]
+            entry["category_id"] for entry in content["annotations"] if entry["image_id"] == image["id"]
         }
         assert image["neg_category_ids"]
         assert not present & set(image["neg_category_ids"])

@@ -54,10 +54,7 @@ def test_files_decode_to_the_scenes(synthetic_path, expected_scene, num_images, 
             (category_id,) = (number for number, other in names.items() if other == name)
             assert np.array_equal(part_HW == category_id, mask_HW)
             polygons = [
-                polygon
-                for e in entries
-                if e["category_id"] == category_id
-                for polygon in e["segmentation"]
+                polygon for e in entries if e["category_id"] == category_id for polygon in e["segmentation"]
             ]
             rles = coco_mask.frPyObjects(polygons, image["height"], image["width"])
             assert np.array_equal(coco_mask.decode(coco_mask.merge(rles)) > 0, mask_HW)

@@ -16,8 +16,7 @@ NUM_SCENES = 300
 @cache
 def many_scenes(source: str) -> list[Scene]:
     return [
-        render_scene(np.random.default_rng([1, i]), source=source, difficulty=0.3)
-        for i in range(NUM_SCENES)
+        render_scene(np.random.default_rng([1, i]), source=source, difficulty=0.3) for i in range(NUM_SCENES)
     ]
 
 
@@ -33,9 +32,7 @@ def scenes_equal(first: Scene, second: Scene) -> bool:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_same_generator_gives_same_scene(source):
-    first, second = (
-        render_scene(np.random.default_rng(3), source=source, difficulty=0.6) for _ in range(2)
-    )
+    first, second = (render_scene(np.random.default_rng(3), source=source, difficulty=0.6) for _ in range(2))
     assert scenes_equal(first, second)
     other = render_scene(np.random.default_rng(4), source=source, difficulty=0.6)
     assert not np.array_equal(first.image_HWC, other.image_HWC)

@@ -1,0 +1,1 @@
+"""Timings of calico beside named alternatives; run with `python -m benchmarks.<name>`."""

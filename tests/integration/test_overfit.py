@@ -1,0 +1,83 @@
+"""CALICO learns four pairs by heart: data, model, losses, generation and masks belong together."""
+
+import numpy as np
+import pytest
+import torch
+
+from calico.assembly import ALIGNED_FILE, open_pretrained
+from calico.checkpoints.loader import save_trained
+from calico.checkpoints.prepare import prepare_checkpoints
+from calico.config import SplitCounts, load_config
+from calico.core import tables
+from calico.core.masks import iou_matrix
+from calico.core.tokens import TASKS
+from calico.data.annotations.unify import unify
+from calico.data.pairs.curate import curate
+from calico.data.pairs.pairing import pair
+from calico.data.synthetic.generate import synthesize
+from calico.models.trainable import set_trainable
+from calico.predictors.predict import ask, open_images, open_predictor
+from calico.tracking import Run
+from calico.training.finetune import finetune
+
+pytestmark = pytest.mark.integration
+
+NUM_IMAGES = SplitCounts(train=16, val=4, test=4)
+
+
+def make_config():
+    config = load_config("tiny")
+    sources = dict.fromkeys(config.synthesize.num_images, NUM_IMAGES)
+    counts = SplitCounts(train=6, val=1, test=1)
+    changes = {
+        "synthesize": {"num_images": sources, "num_grand_images": 0, "difficulty": 0.0},
+        "pair": {"num_pairs": counts},
+        "finetune": {"num_steps": 150, "batch_size": 4, "warmup_steps": 10},
+    }
+    return config.model_copy(
+        update={name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
+    )
+
+
+def prepare(config, artifacts_path):
+    """Run the pipeline up to the alignment, which is left out, and keep four training pairs of all tasks."""
+    synthesize(config.synthesize, artifacts_path / "sources", seed=config.synthesize.seed)
+    unify(config.unify, artifacts_path / "sources", artifacts_path / "unify")
+    curate(config.curate, artifacts_path / "unify", artifacts_path / "curate")
+    pair(config.pair, artifacts_path / "unify", artifacts_path / "curate", artifacts_path / "pair")
+    prepare_checkpoints(config.checkpoints, artifacts_path / "checkpoints")
+    model = open_pretrained(config.model, "calico", artifacts_path).model
+    set_trainable(model, "align")
+    save_trained(model, artifacts_path / "align" / ALIGNED_FILE)
+    train_path = artifacts_path / "pair" / "train.parquet"
+    of_task = {task: [one for one in tables.read_pairs(train_path) if one.task == task] for task in TASKS}
+    chosen = [*(found[0] for found in of_task.values()), of_task["common_parts"][1]]
+    tables.write_pairs(train_path, chosen)
+    return chosen
+
+
+def true_masks(artifacts_path):
+    unify_path = artifacts_path / "unify"
+    objects = {one.object_id: one.rle for one in tables.read_objects(unify_path / "objects.parquet")}
+    parts = {one.part_id: one.rle for one in tables.read_parts(unify_path / "parts.parquet")}
+    return {**objects, **parts}
+
+
+def test_calico_learns_four_pairs_by_heart(tmp_path):
+    torch.manual_seed(0)
+    config = make_config()
+    pairs = prepare(config, tmp_path)
+    finetune(
+        config, "calico", artifacts_path=tmp_path, output_path=tmp_path / "finetune" / "calico", run=Run()
+    )
+    images = open_images(config, "calico", tmp_path)
+    predictor = open_predictor(config, "calico", tmp_path, pairs, images)
+    predictions = predictor.predict(ask(pairs, [one.image_ids for one in pairs], images))
+    masks = true_masks(tmp_path)
+    ious = []
+    for sample, prediction in zip(pairs, predictions, strict=True):
+        expected = [(target.label, target.image_index) for target in sample.targets]
+        assert [(mask.label, mask.image_index) for mask in prediction.masks] == expected
+        for target, mask in zip(sample.targets, prediction.masks, strict=True):
+            ious.append(iou_matrix([mask.rle], [masks[target.part_id or target.object_id]])[0, 0])
+    assert np.mean(ious) > 0.9, ious

@@ -1,0 +1,112 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from calico.cli import main
+from calico.core.files import write_json
+
+
+def run_cli(arguments, capsys):
+    """Return (exit code, stdout, stderr) of a command."""
+    try:
+        main(arguments)
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+SCORES = {"AP50": 0.5, "mIoU": 0.6, "Recall": 0.7, "SS": 0.8, "S-IoU": 0.9}
+
+
+@pytest.fixture
+def finished_run(tmp_path, monkeypatch):
+    """A working directory with the files of a finished run."""
+    import shutil
+
+    shutil.copy("params.yaml", tmp_path)
+    artifacts = tmp_path / "artifacts" / "tiny"
+    metrics = {
+        "models": {"calico": {"mean": SCORES}},
+        "floors": {"majority": {"mean": SCORES}},
+        "test": {"pairs": 240, "images": 180, "targets": 700, "tasks": {}},
+        "definitions": {},
+    }
+    write_json(artifacts / "evaluate" / "metrics.json", metrics)
+    for folder, stage in (("evaluate", "evaluate"), ("finetune/calico", "finetune/calico")):
+        facts = {"stage": stage, "seconds": 1.5, "peak_gb": 0.5, "mlflow_run_id": "abc"}
+        write_json(artifacts / folder / "stage.json", facts)
+    monkeypatch.chdir(tmp_path)
+    return artifacts
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom calico.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'deepspeed', 'mlflow', 'pyarrow', 'PIL'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "segment" in finished.stdout
+
+
+def test_figures_are_one_line_of_json(finished_run, capsys):
+    code, output, _ = run_cli(["figures"], capsys)
+    assert code == 0
+    assert output.count("\n") == 1
+    assert json.loads(output) == {
+        "models": {"calico": {"mean": SCORES}},
+        "floors": {"majority": {"mean": SCORES}},
+        "test": {"pairs": 240, "images": 180},
+        "stages": {
+            "evaluate": {"seconds": 1.5, "peak_gb": 0.5},
+            "finetune/calico": {"seconds": 1.5, "peak_gb": 0.5},
+        },
+    }
+
+
+def test_figures_before_any_run_say_what_is_missing(finished_run, capsys):
+    (finished_run / "evaluate" / "metrics.json").unlink()
+    code, output, error = run_cli(["figures"], capsys)
+    assert (code, output) == (2, "")
+    assert error.startswith("error: artifacts/tiny/evaluate/metrics.json: no such file.")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["figures"], ["segment", "a.jpg", "--task", "common_parts", "--out", "o"]]
+)
+def test_an_unknown_profile_is_one_sentence(finished_run, capsys, command):
+    code, _, error = run_cli([*command, "--profile", "huge"], capsys)
+    assert code == 2
+    assert error == "error: params.yaml: no profile 'huge'; choose one of paper, tiny.\n"
+
+
+def test_an_image_that_cannot_be_read_leaves_no_output(finished_run, capsys):
+    (finished_run / "text.jpg").write_text("no image")
+    for path, message in (
+        (finished_run / "none.jpg", "no such image file"),
+        (finished_run / "text.jpg", "not a readable image"),
+    ):
+        code, _, error = run_cli(
+            ["segment", str(path), str(path), "--task", "common_parts", "--out", "out"], capsys
+        )
+        assert code == 2
+        assert error.startswith(f"error: {path}: {message}")
+        assert error.count("\n") == 1
+    assert not (finished_run.parent.parent / "out").exists()
+
+
+def test_a_model_that_is_not_trained_yet_is_one_sentence(finished_run, capsys):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save("a.png")
+    command = ["segment", "a.png", "a.png", "--task", "common_parts", "--out", "out", "--model", "lisa"]
+    code, _, error = run_cli(command, capsys)
+    assert code == 2
+    assert error.startswith("error: artifacts/tiny/finetune/lisa: no finetuned 'lisa' here.")

@@ -1,0 +1,165 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from calico.assembly import open_pretrained
+from calico.core.files import verify_manifest
+from calico.errors import CheckpointError, TrainingError
+from calico.models.trainable import set_trainable
+from calico.tracking import Run
+from calico.training.align import align
+from calico.training.finetune import finetune
+from calico.training.fit import check_trainable
+
+
+class RecordingRun(Run):
+    """Keeps what would go to MLflow."""
+
+    def __init__(self):
+        super().__init__()
+        self.logged = []
+
+    def log_metrics(self, metrics, step=None):
+        self.logged.append((step, dict(metrics)))
+
+
+def with_section(config, name, **changes):
+    return config.model_copy(update={name: getattr(config, name).model_copy(update=changes)})
+
+
+def read_log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def aligned(artifacts_path, config):
+    """The artefacts with the alignment done, and what it logged."""
+    run = RecordingRun()
+    align(config, artifacts_path=artifacts_path, output_path=artifacts_path / "align", run=run)
+    return run
+
+
+def run_finetune(config, variant, artifacts_path, output_path, run=None):
+    finetune(config, variant, artifacts_path=artifacts_path, output_path=output_path, run=run or Run())
+    return read_log(output_path), load_file(output_path / "trained.safetensors")
+
+
+def test_align_trains_the_qformer_and_f_image_alone(artifacts_path, config, aligned):
+    folder = artifacts_path / "align"
+    pretrained = open_pretrained(config.model, "calico", artifacts_path).model.state_dict()
+    trained = load_file(folder / "aligned.safetensors")
+    assert {name.split(".")[0] for name in trained} == {"qformer", "f_image"}
+    assert any(not torch.equal(tensor, pretrained[name]) for name, tensor in trained.items())
+    manifest = verify_manifest(folder)
+    assert manifest["stage"] == "align"
+    assert manifest["num_samples"] == 6
+    assert manifest["trainable"]["parameters"] == sum(tensor.numel() for tensor in trained.values())
+
+
+def test_log_has_a_line_per_step_and_the_tracker_the_means(artifacts_path, config, aligned):
+    log = read_log(artifacts_path / "align")
+    assert [line["step"] for line in log] == [1, 2, 3, 4]
+    assert set(log[0]) == {"step", "loss", "text", "mask", "dice", "lr", "grad_norm", "seconds"}
+    weights = config.align.losses
+    for line in log:
+        weighted = weights.text * line["text"] + weights.mask * line["mask"] + weights.dice * line["dice"]
+        assert line["loss"] == pytest.approx(weighted, rel=1e-5)
+    assert [step for step, _ in aligned.logged] == [2, 4]
+    assert aligned.logged[1][1]["loss"] == pytest.approx((log[2]["loss"] + log[3]["loss"]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("variant", "prefixes"),
+    [
+        ("calico", {"language_model", "mask_decoder", "cem", "cams"}),
+        ("lisa", {"language_model", "mask_decoder"}),
+        ("glamm", {"language_model", "mask_decoder"}),
+    ],
+)
+def test_finetune_trains_what_the_paper_trains(artifacts_path, config, aligned, tmp_path, variant, prefixes):
+    _, trained = run_finetune(config, variant, artifacts_path, tmp_path)
+    assert {name.split(".")[0] for name in trained} == prefixes
+    adapters = [name for name in trained if name.startswith("language_model")]
+    assert len(adapters) == 4 * config.model.language_model.num_layers
+    assert all(".lora_" in name for name in adapters)
+    manifest = verify_manifest(tmp_path)
+    assert ("aligned" in manifest["pretrained"]) == (variant == "calico")
+
+
+def test_frozen_weights_keep_their_bits(artifacts_path, config, aligned, tmp_path, monkeypatch):
+    kept = {}
+
+    def remember(section, variant, path):
+        from calico.assembly import open_aligned
+
+        assembly = open_aligned(section, variant, path)
+        kept["model"] = assembly.model
+        kept["before"] = {name: tensor.clone() for name, tensor in assembly.model.state_dict().items()}
+        return assembly
+
+    monkeypatch.setattr("calico.training.finetune.open_aligned", remember)
+    _, trained = run_finetune(config, "calico", artifacts_path, tmp_path)
+    after = kept["model"].state_dict()
+    changed = {name for name, tensor in kept["before"].items() if not torch.equal(tensor, after[name])}
+    assert changed
+    assert changed <= set(trained)
+
+
+def test_the_same_seed_gives_the_same_bytes(artifacts_path, config, aligned, tmp_path):
+    logs = []
+    for name in ("first", "second"):
+        log, _ = run_finetune(config, "calico", artifacts_path, tmp_path / name)
+        logs.append([{key: value for key, value in line.items() if key != "seconds"} for line in log])
+    assert logs[0] == logs[1]
+    first, second = (tmp_path / name / "trained.safetensors" for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_features_from_the_cache_and_on_the_fly_train_alike(artifacts_path, config, aligned, tmp_path):
+    cached, _ = run_finetune(config, "calico", artifacts_path, tmp_path / "cached")
+    uncached = with_section(config, "finetune", cache_features=False)
+    fresh, _ = run_finetune(uncached, "calico", artifacts_path, tmp_path / "fresh")
+    # Another batch size in the encoders rounds differently. Measured worst difference: 2e-7 relative.
+    assert [line["loss"] for line in cached] == pytest.approx([line["loss"] for line in fresh], rel=1e-5)
+
+
+def test_accumulated_micro_batches_count_as_one_step(artifacts_path, config, aligned, tmp_path):
+    accumulated = with_section(config, "finetune", batch_size=1, accumulation=3)
+    log, _ = run_finetune(accumulated, "calico", artifacts_path, tmp_path)
+    assert [line["step"] for line in log] == [1, 2, 3, 4]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_pairs(
+    artifacts_path, config, aligned, tmp_path, monkeypatch
+):
+    def poison(output, batch, section):
+        from calico.models.losses import compute_losses
+
+        losses = compute_losses(output, batch, section)
+        return {**losses, "total": losses["total"] * float("nan")}
+
+    monkeypatch.setattr("calico.training.loop.compute_losses", poison)
+    with pytest.raises(
+        TrainingError, match=r"step 1: the losses are not finite \(total nan, .*common_objects/"
+    ):
+        run_finetune(config, "calico", artifacts_path, tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_stray_trainable_parameter_is_refused(artifacts_path, config):
+    model = open_pretrained(config.model, "calico", artifacts_path).model
+    set_trainable(model, "finetune")
+    assert check_trainable(model, "finetune")["tensors"] > 0
+    model.f_segmentation[0].weight.requires_grad_(True)
+    model.cem.requires_grad_(False)
+    with pytest.raises(TrainingError, match=r"stage finetune: \d+ parameters .*cem\."):
+        check_trainable(model, "finetune")
+
+
+def test_calico_without_alignment_is_refused(artifacts_path, config, tmp_path):
+    for name in ("checkpoints", "unify", "pair", "sources"):
+        (tmp_path / name).symlink_to(artifacts_path / name)
+    with pytest.raises(CheckpointError, match=r"align/aligned.safetensors: no such file"):
+        run_finetune(config, "calico", tmp_path, tmp_path / "finetune")
