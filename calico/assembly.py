@@ -52,7 +52,7 @@ def open_pretrained(section: ModelSection, variant: VariantName, artifacts_path:
         section,
         variant,
         vocabulary_size=len(tokenizer),
-        seg_id=tokenizer.convert_tokens_to_ids(SEG),
+        seg_id=tokenizer.get_vocab()[SEG],
         eos_id=tokenizer.eos_token_id,
     )
     loaded = load_pretrained(model, checkpoints_path)
@@ -86,8 +86,8 @@ def open_finetuned(
     """Build a finetuned model, in evaluation mode, on the device and in the precision of `runtime`.
 
     Raises:
-        CheckpointError: a file is missing, damaged, of another model, or finetuned on other pretrained parts.
-        DataError: the finetuned files differ from their manifest.
+        CheckpointError: a file is missing, of another model, or finetuned on other pretrained parts.
+        DataError: a finetuned file differs from its manifest.
     """
     folder = artifacts_path / "finetune" / variant
     if not (folder / "manifest.json").is_file():

@@ -99,7 +99,7 @@ def _draw(images: "Sequence[np.ndarray]", prediction: "Prediction") -> "dict[str
     overlays = {}
     for index, image_HWC in enumerate(images):
         masks = [(mask.label, decode(mask.rle)) for mask in prediction.masks if mask.image_index == index]
-        scale = min(1.0, fit_scale(*image_HWC.shape[:2], _OVERLAY_SIDE_PX))
+        scale = min(1.0, fit_scale(image_HWC.shape[0], image_HWC.shape[1], _OVERLAY_SIDE_PX))
         overlays[f"overlay_{index + 1}.png"] = draw_overlay(image_HWC, masks, scale=scale, colours=colours)
     return overlays
 
@@ -122,7 +122,8 @@ def _figures(options: argparse.Namespace) -> None:
 
     artifacts_path = Path("artifacts") / options.profile
     metrics = read_json(artifacts_path / "evaluate" / "metrics.json")
-    stages = [read_json(path) for path in sorted(artifacts_path.glob("**/stage.json"))]
+    paths = [*artifacts_path.glob("*/stage.json"), *artifacts_path.glob("*/*/stage.json")]
+    stages = [read_json(path) for path in sorted(paths)]
     if not stages:
         raise DataError(
             f"{artifacts_path}: no stage.json in any stage's folder. Run the pipeline (`make run`)."

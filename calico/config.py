@@ -1,7 +1,7 @@
 """params.yaml, typed: one frozen, strict section per stage; every fault reported at once."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -272,6 +272,18 @@ class Config(Section):
     evaluate: EvaluateSection
     profile: ProfileSection
     report: ReportSection
+
+
+def variant_name(name: str) -> VariantName:
+    """Return `name` as the name of a variant.
+
+    Raises:
+        ConfigError: there is no such variant.
+    """
+    for variant in get_args(VariantName):
+        if name == variant:
+            return variant  # type: ignore[no-any-return]
+    raise ConfigError(f"no model '{name}'; choose one of {', '.join(get_args(VariantName))}.")
 
 
 def load_config(profile: str, path: Path = Path("params.yaml")) -> Config:

@@ -82,7 +82,9 @@ class Segmenter:
             self._assembly.model,
             self._assembly.tokenizer,
             self._config.predict,
-            features=FeatureCache(views, self._assembly.model.encode_images, batch_size=len(ids)),
+            features=FeatureCache(
+                zip(ids, views, strict=True), self._assembly.model.encode_images, batch_size=len(ids)
+            ),
             grounding_px=self._sizes.grounding_px,
             max_length=self._config.model.language_model.max_length,
         )

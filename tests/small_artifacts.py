@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from calico.assembly import ALIGNED_FILE, TRAINED_FILE, open_aligned, open_pretrained
 from calico.checkpoints.layout import PRETRAINED_COMPONENTS, component_path, tokenizer_path
-from calico.checkpoints.loader import save_component
-from calico.config import Config, load_config
+from calico.checkpoints.loader import save_component, save_trained
+from calico.config import Config, VariantName, load_config
 from calico.core import tables
+from calico.core.files import write_manifest
 from calico.core.masks import encode
 from calico.core.records import ImageRecord, ObjectInstance, PairSample, PartInstance, Target
 from calico.core.tables import CaptionPhrase, CaptionRecord
@@ -17,6 +19,7 @@ from calico.core.tokens import SEG, TASKS
 from calico.data.pairs.conversation import corpus
 from calico.language_models.tokenizer import build_tokenizer, save_tokenizer
 from calico.models.model import build_model
+from calico.models.trainable import set_trainable
 
 IMAGE_SIZE = (40, 48)
 CATEGORIES = {"dog": ("head", "tail"), "mug": ("handle", "body")}
@@ -104,6 +107,19 @@ def write_checkpoints(artifacts_path: Path, config: Config) -> None:
         for name in PRETRAINED_COMPONENTS:
             if name in model.components:
                 save_component(model.components[name], component_path(folder, name))
+
+
+def write_finetuned(artifacts_path: Path, config: Config, variant: VariantName) -> None:
+    """Write what align and finetune do, with random weights; needs the checkpoints."""
+    if variant == "calico":
+        model = open_pretrained(config.model, variant, artifacts_path).model
+        set_trainable(model, "align")
+        save_trained(model, artifacts_path / "align" / ALIGNED_FILE)
+    assembly = open_aligned(config.model, variant, artifacts_path)
+    set_trainable(assembly.model, "finetune")
+    folder = artifacts_path / "finetune" / variant
+    save_trained(assembly.model, folder / TRAINED_FILE, facts={"variant": variant})
+    write_manifest(folder, pretrained=dict(assembly.digests))
 
 
 def _box_mask(top: int, bottom: int, left: int, right: int):

@@ -68,8 +68,8 @@ def evaluate(
     malformed: dict[str, dict[str, int]] = {}
     for name, predicted in {**predicted_by_model, **predicted_by_floor}.items():
         usable[name], num_unusable = usable_predictions(predicted, pairs, truth)
-        if name in answers:
-            malformed[name] = {**_count_malformed(answers[name], pairs), **num_unusable}
+        num_malformed = _count_malformed(answers[name], pairs) if name in answers else {}
+        malformed[name] = {**num_malformed, **num_unusable}
     similarity = TextSimilarity(_all_labels(pairs, usable.values()), load_text_model(text_model_path))
     cases = {name: build_cases(pairs, truth, groups, similarity) for name, groups in usable.items()}
 
@@ -153,7 +153,7 @@ def _define(section: EvaluateSection, text_model_path: Path) -> dict[str, Any]:
         "floors": {
             "majority": "most frequent train answer of the task, each label with its mean train mask",
             "whole_object": "true labels with the whole object's mask; for objects all of the image's as one",
-            "usual_parts": "true categories and object boxes, the parts usual in train, mean masks",
+            "usual_parts": "true categories (parts: and boxes), the parts usual in train, mean masks",
             "shuffled_images": f"{SHUFFLED_MODEL} on images of other pairs",
         },
     }

@@ -110,10 +110,11 @@ def whole_object(test_pairs: Sequence[PairSample], truth: Truth) -> list[Predict
 
 
 def usual_parts(test_pairs: Sequence[PairSample], truth: Truth, train: TrainSplit) -> list[PredictedMask]:
-    """Answer from the true category and box of each object of the pair alone, without a look at the pixels.
+    """Answer from what the question takes for granted, without a look at the pixels.
 
-    Parts: the usual parts of both categories, intersected or subtracted as the task asks. Objects: the true
-    categories. Each label gets its mean mask in the frame of its object's box.
+    Part tasks: the category and box of each compared object are given; the answer is the categories' usual
+    parts, intersected or subtracted as the task asks, each with its mean mask in the object's box. Objects:
+    the true categories are given, but not their places; each gets its mean mask in the image.
     """
     parts_of = parts_by_object(truth)
     objects_of = _partial_objects_by_image(truth, parts_of)
@@ -123,9 +124,9 @@ def usual_parts(test_pairs: Sequence[PairSample], truth: Truth, train: TrainSpli
         for image_index, instance, label in _usual_answer(pair, truth, train, objects_of):
             if label not in templates:
                 examples = _examples(train, label)
-                templates[label] = mean_template([(one.rle, _object_box(one, truth)) for one in examples])
-            size = instance.rle.height, instance.rle.width
-            mask_HW = templates[label].paste(_pixel_box(instance.rle), *size)
+                templates[label] = mean_template([(one.rle, _given_box(one, truth)) for one in examples])
+            box = _frame(instance.rle) if pair.task == "common_objects" else _pixel_box(instance.rle)
+            mask_HW = templates[label].paste(box, instance.rle.height, instance.rle.width)
             predictions.append(_predict(pair, image_index, label, encode(mask_HW)))
     return predictions
 
@@ -208,7 +209,10 @@ def _examples(train: TrainSplit, label: str) -> Sequence[ObjectInstance | PartIn
     return train.parts[label] if label in train.parts else train.objects.get(label, ())
 
 
-def _object_box(instance: ObjectInstance | PartInstance, truth: Truth) -> Box:
+def _given_box(instance: ObjectInstance | PartInstance, truth: Truth) -> Box:
+    """Return the box that a part's object or an object's image gives."""
+    if isinstance(instance, ObjectInstance):
+        return _frame(instance.rle)
     return _pixel_box(look_up(truth.objects, instance.object_id, "object").rle)
 
 

@@ -9,7 +9,7 @@ from calico.config import SemanticEncoderSection
 
 
 def build_semantic_encoder(section: SemanticEncoderSection) -> Dinov2WithRegistersModel:
-    """Build DINOv2 with random weights; its `state_dict` has the same names in every release of transformers."""
+    """Build DINOv2 with random weights; its `state_dict` has the same names under any transformers."""
     encoder = Dinov2WithRegistersModel(
         Dinov2WithRegistersConfig(
             hidden_size=section.hidden_size,

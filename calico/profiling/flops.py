@@ -2,7 +2,7 @@
 
 Counted are matrix products, convolutions and attention, two operations for a multiply and an add.
 
-Source: the definition of Table 4 is open (the paper names DeepSpeed's profiler); docs/metrics.md holds ours.
+Deviation: the paper names DeepSpeed's profiler for its TFLOPS, not what it counted; this definition is ours.
 """
 
 from collections import Counter

@@ -60,10 +60,10 @@ def cost_table(profile: Mapping[str, Any], metrics: Mapping[str, Any], models: S
             RowGroup("Paper: 7-billion-parameter models on its own GPUs", tuple(map(_paper_row, models))),
         ),
         note=(
-            f"Ours: median of {profile['num_repeats']} runs, mean of {profile['num_latency_pairs']} test pairs "
-            f"a task, {device['num_threads']} thread(s), {device['dtype']}. The paper's TFLOPS come from "
-            "DeepSpeed's profiler; what it counted is not stated, so the two blocks' operations do not share a "
-            "definition."
+            f"Ours: median of {profile['num_repeats']} runs, mean of {profile['num_latency_pairs']} test "
+            f"pairs a task, {device['num_threads']} thread(s), {device['dtype']}. The paper's TFLOPS come "
+            "from DeepSpeed's profiler; what it counted is not stated, so the two blocks' operations do not "
+            "share a definition."
         ),
     )
 
@@ -131,7 +131,7 @@ def _cost_columns(profile: Mapping[str, Any], metrics: Mapping[str, Any]) -> tup
         Column("Tokens", "image tokens in the prompt for each image"),
         Column(
             "FLOP",
-            "matrix products, convolutions and attention of one forward pass over one pair, the answer given; "
+            "matrix products, convolutions and attention of one forward pass over one pair with its answer, "
             f"two operations for a multiply and an add; {sample['text_tokens']} text tokens, "
             f"{sample['seg_tokens']} [SEG], each image encoded once",
         ),

@@ -237,14 +237,9 @@ def _draw_pair(pair: PairSample, inputs: _Inputs, models: Sequence[str]) -> Gall
     images = [read_image(inputs.sources_path / inputs.image_paths[image_id]) for image_id in pair.image_ids]
     pictures = {
         row: tuple(
-            _encode(
-                draw_overlay(
-                    image, row_masks, scale=fit_scale(*image.shape[:2], _TILE_SIDE_PX), colours=colours
-                )
-            )
-            for image, row_masks in zip(images, rows, strict=True)
+            _draw_tile(image, tile_masks, colours) for image, tile_masks in zip(images, tiles, strict=True)
         )
-        for row, rows in labelled.items()
+        for row, tiles in labelled.items()
     }
     return GalleryPair(
         pair_id=pair.pair_id,
@@ -256,6 +251,12 @@ def _draw_pair(pair: PairSample, inputs: _Inputs, models: Sequence[str]) -> Gall
         answers={model: split_answer(_answer(inputs, model, pair.pair_id)) for model in models},
         scores={model: inputs.scores[model, pair.pair_id] for model in models},
     )
+
+
+def _draw_tile(image_HWC: np.ndarray, labelled: LabelledMasks, colours: Mapping[str, Colour]) -> bytes:
+    height, width = image_HWC.shape[:2]
+    scale = fit_scale(height, width, _TILE_SIDE_PX)
+    return _encode(draw_overlay(image_HWC, labelled, scale=scale, colours=colours))
 
 
 def _true_masks(pair: PairSample, inputs: _Inputs) -> list[LabelledMasks]:

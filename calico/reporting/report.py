@@ -64,18 +64,15 @@ def build_report(
     """
     metrics = read_json(artifacts_path / "evaluate" / "metrics.json")
     models = [SUBJECT, *sorted(model for model in metrics["models"] if model != SUBJECT)]
-    gallery = build_gallery(section, artifacts_path, models)
-    # Only drawn scenes have a difficulty.
-    is_drawn = "difficulty" in read_json(artifacts_path / "sources" / "manifest.json")
-    data_title = "drawn scenes" if is_drawn else "photographs"
+    data_title = name_images(read_json(artifacts_path / "sources" / "manifest.json"))
     context = {
         **_frame(section, profile, metrics, models),
         "data_title": data_title,
-        **_pictures(gallery),
         **_score_parts(metrics, models, data_title),
         **_cost_parts(artifacts_path, metrics, models),
         **_training_parts(artifacts_path, models),
         **_data_parts(artifacts_path),
+        **_pictures(build_gallery(section, artifacts_path, models)),
         "settings": yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=110),
     }
     for pair in context["first_pairs"]:
@@ -86,6 +83,11 @@ def build_report(
         write_text(output_path / chart.path, chart.svg)
     for name in ("report.md", "report.html"):
         write_text(output_path / name, _templates().get_template(f"{name}.j2").render(context))
+
+
+def name_images(sources_manifest: Mapping[str, Any]) -> str:
+    """Return what the images are, in a word or two; only drawn ones have a difficulty."""
+    return "drawn scenes" if "difficulty" in sources_manifest else "photographs"
 
 
 def _frame(

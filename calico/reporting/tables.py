@@ -83,7 +83,8 @@ def seconds(value: float) -> str:
         return f"{1000 * value:.0f} ms"
     if value < 100:
         return f"{value:.1f} s"
-    return f"{int(value) // 60} min {round(value) % 60:02d} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s"
 
 
 def count(value: float) -> str:

@@ -45,10 +45,15 @@ _NUM_LANGUAGE_SCENES = 8000
 
 # `stop_step` leaves the fall of the rate to the training with the mask decoder.
 _DENSE_RUNS = {
-    "grounding_encoder": DenseRun(seed=101, num_steps=10000, stop_step=5750, batch_size=8, cells_per_token=2),
-    "vision_encoder": DenseRun(seed=102, num_steps=5000, batch_size=16),
-    "semantic_encoder": DenseRun(seed=103, num_steps=2000, batch_size=16),
-    "clip": DenseRun(seed=104, num_steps=3000, batch_size=16, sides_px=(128, 128, 96)),
+    "grounding_encoder": [
+        DenseRun(seed=101, num_steps=10000, stop_step=5750, batch_size=8, cells_per_token=2)
+    ],
+    "vision_encoder": [
+        DenseRun(seed=102, num_steps=5000, batch_size=16),
+        DenseRun(seed=112, num_steps=4500, batch_size=16),
+    ],
+    "semantic_encoder": [DenseRun(seed=103, num_steps=2000, batch_size=16)],
+    "clip": [DenseRun(seed=104, num_steps=3000, batch_size=16, sides_px=(128, 128, 96))],
 }
 _PROMPT_RUN = PromptRun(seed=105, num_steps=1500, batch_size=8)
 _LANGUAGE_RUN = LanguageRun(seed=106, num_steps=2000, batch_size=12, qformer_steps=600, vocabulary_size=640)
@@ -115,7 +120,7 @@ def build_standins(
     unknown = [name for name in only if name not in TASKS]
     if unknown:
         raise CheckpointError(f"no stand-in task {', '.join(unknown)}; choose from {', '.join(TASKS)}.")
-    chosen = list(only) or [name for name, task in TASKS.items() if not _is_done(folder, task, config)]
+    chosen = list(only) or [name for name in TASKS if not is_done(folder, name, config)]
     if not chosen:
         log(f"{folder}: all stand-ins are up to date.")
         return
@@ -162,6 +167,20 @@ def publish(
         "cpu_seconds": round(cpu_seconds),
     }
     write_json(folder / "manifest.json", manifest)
+
+
+def is_done(folder: Path, name: str, config: Config) -> bool:
+    """Tell whether a task's files are those that the manifest lists, made with the present settings."""
+    manifest, folder = _read_manifest(folder), Path(folder)
+    if manifest["tasks"].get(name, {}).get("settings") != _settings(TASKS[name], config):
+        return False
+    entries = [manifest["components"].get(component) for component in TASKS[name].components]
+    return all(
+        entry is not None
+        and (folder / entry["file"]).is_file()
+        and sha256_of(folder / entry["file"]) == entry["sha256"]
+        for entry in entries
+    )
 
 
 def train_grounding(workshop: Workshop, report: Report) -> tuple[Modules, dict[str, float]]:
@@ -212,14 +231,18 @@ def train_speech(workshop: Workshop, report: Report) -> tuple[Modules, dict[str,
     return {name: components[name] for name in TASKS["language"].components}, {"qformer_f1": f1, **figures}
 
 
+def _as_dicts(name: str) -> list[dict[str, Any]]:
+    return [asdict(run) for run in _DENSE_RUNS[name]]
+
+
 TASKS: dict[str, Task] = {
     "grounding": Task(
         ("grounding_encoder", "prompt_encoder", "mask_decoder"),
-        {"dense": asdict(_DENSE_RUNS["grounding_encoder"]), "prompts": asdict(_PROMPT_RUN)},
+        {"dense": _as_dicts("grounding_encoder"), "prompts": asdict(_PROMPT_RUN)},
         train_grounding,
     ),
     **{
-        name: Task((name,), {"dense": asdict(_DENSE_RUNS[name])}, partial(train_dense, name))
+        name: Task((name,), {"dense": _as_dicts(name)}, partial(train_dense, name))
         for name in ("vision_encoder", "clip", "semantic_encoder")
     },
     "language": Task(
@@ -239,14 +262,20 @@ TASKS: dict[str, Task] = {
 
 
 def _train_dense(name: str, workshop: Workshop, report: Report) -> tuple[nn.Module, dict[str, float]]:
-    return train_encoder(
-        name,
-        workshop.model,
-        _DENSE_RUNS[name],
-        workshop.pool,
-        workshop.held_out,
-        report=lambda step, _, found: report(step, found),
-    )
+    """Train an encoder in one or more rounds; each starts with the full rate and new heads."""
+    encoder: nn.Module | None = None
+    for run in _DENSE_RUNS[name]:
+        encoder, figures = train_encoder(
+            name,
+            workshop.model,
+            run,
+            workshop.pool,
+            workshop.held_out,
+            report=lambda step, _, found: report(step, found),
+            encoder=encoder,
+        )
+    assert encoder is not None, "every encoder has at least one round"
+    return encoder, figures
 
 
 def _open_workshop(config: Config, folder: Path, work_path: Path) -> Workshop:
@@ -267,20 +296,6 @@ def _compared_categories() -> list[frozenset[str]]:
     """Return the category pairs that the pipeline compares by its reviewed list."""
     reviewed = read_reviewed(Path(curate.__file__).with_name("comparable.csv"))
     return [frozenset(key[1:]) for key, (is_kept, _) in reviewed.items() if is_kept]
-
-
-def _is_done(folder: Path, task: Task, config: Config) -> bool:
-    """Tell whether a task's files are those that the manifest lists, made with the present settings."""
-    manifest = _read_manifest(folder)
-    entries = [manifest["components"].get(name) for name in task.components]
-    name = next(name for name, known in TASKS.items() if known is task)
-    is_current = manifest["tasks"].get(name, {}).get("settings") == _settings(task, config)
-    return is_current and all(
-        entry is not None
-        and (folder / entry["file"]).is_file()
-        and sha256_of(folder / entry["file"]) == entry["sha256"]
-        for entry in entries
-    )
 
 
 def _settings(task: Task, config: Config) -> dict[str, Any]:

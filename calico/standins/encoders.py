@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class EncoderKind:
 
     view: str
     build: Callable[[ModelSection], nn.Module]
-    encode: Callable[[nn.Module, Tensor], Tensor]
+    encode: Callable[[Any, Tensor], Tensor]
 
 
 def _build_grounding(model: ModelSection) -> nn.Module:

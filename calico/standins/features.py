@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from calico.config import ModelSection
 from calico.core.records import ImageFeatures
@@ -32,7 +33,7 @@ class SceneFeatures:
 
 
 @torch.no_grad()
-def scene_features(pool: ScenePool, encoders: Mapping[str, nn.Module], model: ModelSection) -> SceneFeatures:
+def scene_features(pool: ScenePool, encoders: Mapping[str, Any], model: ModelSection) -> SceneFeatures:
     """Encode every scene of a pool.
 
     Args:

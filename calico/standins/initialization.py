@@ -4,6 +4,9 @@ Every head starts by looking at one diagonal neighbourhood of its token (as the 
 position alone; values and everything else start random and everything stays trainable. The classes are stock.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
@@ -46,7 +49,7 @@ def start_local_sam(encoder: ImageEncoderViT) -> None:
 
 
 @torch.no_grad()
-def start_local(position_PF: Tensor, attentions: list[tuple[Tensor, ...]], *, num_heads: int) -> None:
+def start_local(position_PF: Tensor, attentions: Sequence[Sequence[Any]], *, num_heads: int) -> None:
     """Write sinusoids into position embeddings, and queries and keys that compare them.
 
     Args:

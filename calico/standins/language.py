@@ -30,10 +30,11 @@ from calico.standins.muon import Muon
 from calico.standins.prompts import mask_iou
 from calico.standins.scenes import ScenePool, object_categories, part_classes
 
-_LOSSES = LossSection(text=1.0, mask=2.0, dice=1.0, mask_kind="bce")
+LOSSES = LossSection(text=1.0, mask=2.0, dice=1.0, mask_kind="bce")
 _WARMUP_STEPS = 100
 _SHARED = ("language_model", "f_segmentation", "prompt_encoder", "mask_decoder", "grounding_encoder")
 _SIZE_PX = 128
+_MAX_NEW_TOKENS = 112
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,12 @@ def build_models(
         for name, variant in model.variants.items()
     }
     section = model.model_copy(update={"variants": plain})
-    models = {
+    models: dict[str, SegmentingModel] = {
         name: build_model(
             section,
             name,
             vocabulary_size=len(tokenizer),
-            seg_id=tokenizer.convert_tokens_to_ids(SEG),
+            seg_id=int(tokenizer.convert_tokens_to_ids(SEG)),  # type: ignore[arg-type]
             eos_id=tokenizer.eos_token_id,
         )
         for name in plain
@@ -135,7 +136,7 @@ def build_models(
     return models
 
 
-def train_language(
+def train_language(  # noqa: PLR0913
     models: Mapping[str, SegmentingModel],
     tokenizer: PreTrainedTokenizerFast,
     run: LanguageRun,
@@ -144,6 +145,7 @@ def train_language(
     *,
     report: Callable[[int, Mapping[str, float]], None],
     report_every: int = 200,
+    num_lessons: int = 60,
 ) -> dict[str, float]:
     """Train language model, f_segmentation, mask decoder and front ends on grounded lessons.
 
@@ -154,9 +156,10 @@ def train_language(
         train, held_out: scenes to learn from and scenes to measure on.
         report: called now and then with the step and its figures.
         report_every: steps between reports.
+        num_lessons: of each kind, to measure every variant on in the end.
 
     Returns:
-        The figures on held-out scenes (see `lesson_figures`).
+        The figures on held-out scenes by variant (see `lesson_figures`).
     """
     torch.manual_seed(run.seed)
     rng = np.random.default_rng([run.seed, 3])
@@ -181,7 +184,7 @@ def train_language(
         batch = to_batch(drawn, train.index, models[variant], tokenizer)
         scenes = [scene for lesson in drawn for scene in lesson.scenes]
         output = models[variant](batch, train.features.of(variant, scenes))
-        losses = compute_losses(output, batch, _LOSSES)
+        losses = compute_losses(output, batch, LOSSES)
         losses["total"].backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         for optimizer in optimizers:
@@ -199,7 +202,7 @@ def train_language(
         f"{variant}_{name}": value
         for variant in models
         for name, value in lesson_figures(
-            models[variant], variant, tokenizer, held_out, num_lessons=60, seed=run.seed
+            models[variant], variant, tokenizer, held_out, num_lessons=num_lessons, seed=run.seed
         ).items()
     }
 
@@ -213,6 +216,7 @@ def lesson_figures(
     *,
     num_lessons: int,
     seed: int,
+    max_new_tokens: int = _MAX_NEW_TOKENS,
 ) -> dict[str, float]:
     """Let the model answer lessons and compare.
 
@@ -227,7 +231,7 @@ def lesson_figures(
         lessons = [draw_lesson(name, room.index, rng) for _ in range(num_lessons)]
         counts = np.zeros(5)
         for start in range(0, num_lessons, 30):
-            counts += _score(model, variant, tokenizer, room, lessons[start : start + 30])
+            counts += _score(model, variant, tokenizer, room, lessons[start : start + 30], max_new_tokens)
         exact, named, wanted, iou, found = counts
         figures |= {
             f"{name}/exact": exact / num_lessons,
@@ -244,11 +248,12 @@ def _score(
     tokenizer: PreTrainedTokenizerFast,
     room: Classroom,
     lessons: list[Lesson],
+    max_new_tokens: int,
 ) -> np.ndarray:
     """Return exact answers, right labels, true labels, summed IoU of right labels, and masks found."""
     batch = to_batch(lessons, room.index, model, tokenizer, left=True)
     features = room.features.of(variant, [scene for lesson in lessons for scene in lesson.scenes])
-    answers = model.generate(batch, features, max_new_tokens=112)
+    answers = model.generate(batch, features, max_new_tokens=max_new_tokens)
     counts, first_image = np.zeros(5), 0
     for lesson, answer in zip(lessons, answers, strict=True):
         num_images = len(lesson.scenes)

@@ -7,6 +7,7 @@ with one object; which categories are comparable is left to finetuning.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from calico.data.pairs.conversation import (
 from calico.data.pairs.targets import Comparable, PairableObject, UnusablePairError, targets_of
 from calico.errors import DataError
 from calico.standins.scenes import ScenePool, object_categories, part_classes
+
+Choice = TypeVar("Choice")
 
 _MAX_TARGETS = 8
 _MAX_TRIES = 200
@@ -263,7 +266,7 @@ def _answered(
     )
 
 
-def _pick(choices: Sequence, rng: np.random.Generator):  # type: ignore[no-untyped-def, type-arg]
+def _pick(choices: Sequence[Choice], rng: np.random.Generator) -> Choice:
     return choices[int(rng.integers(len(choices)))]
 
 

@@ -108,8 +108,8 @@ def share_of_process(section: TrainSection, world_size: int) -> tuple[int, int]:
     if rest or section.batch_size % processes_per_micro_batch:
         raise ConfigError(
             f"{world_size} processes cannot share {section.accumulation} micro-batches of "
-            f"{section.batch_size} pairs equally. Choose batch_size and accumulation so that the number of processes divides "
-            "accumulation, or is accumulation times a divisor of batch_size."
+            f"{section.batch_size} pairs equally. Choose batch_size and accumulation so that the number of "
+            "processes divides accumulation, or is accumulation times a divisor of batch_size."
         )
     return section.batch_size // processes_per_micro_batch, 1
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
-
 from calico.assembly import Assembly
 from calico.checkpoints.loader import save_trained
 from calico.config import RuntimeSection, TrainSection, VariantName
@@ -15,6 +13,7 @@ from calico.core.files import write_manifest
 from calico.data.loading.dataset import CaptionDataset, PairDataset
 from calico.errors import TrainingError
 from calico.models.lora import lora_layers
+from calico.models.model import SegmentingModel
 from calico.models.trainable import parameter_counts, set_trainable
 from calico.tracking import Run
 from calico.training.engine import Engine
@@ -81,7 +80,7 @@ def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
     return records
 
 
-def check_trainable(model: nn.Module, stage: str) -> dict[str, int]:
+def check_trainable(model: SegmentingModel, stage: str) -> dict[str, int]:
     """Compare the model's trainable parameters with what `stage` may train.
 
     Returns:

@@ -7,14 +7,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from calico.assembly import ALIGNED_FILE, TRAINED_FILE, open_aligned, open_pretrained
-from calico.checkpoints.loader import save_trained
+from calico.assembly import open_pretrained
+from calico.checkpoints.loader import save_component
 from calico.cli import main
-from calico.core.files import write_manifest
 from calico.errors import CheckpointError, DataError
-from calico.models.trainable import set_trainable
 from calico.segmenter import Segmenter
-from tests.small_artifacts import small_config, write_checkpoints
+from tests.small_artifacts import small_config, write_checkpoints, write_finetuned
 
 REAL_IMAGES = os.environ.get("CALICO_REAL_IMAGES", "")
 
@@ -26,14 +24,7 @@ def root(tmp_path_factory):
     artifacts_path = root / "artifacts" / "tiny"
     (root / "params.yaml").write_text(yaml.safe_dump({"tiny": config.model_dump()}))
     write_checkpoints(artifacts_path, config)
-    model = open_pretrained(config.model, "calico", artifacts_path).model
-    set_trainable(model, "align")
-    save_trained(model, artifacts_path / "align" / ALIGNED_FILE)
-    assembly = open_aligned(config.model, "calico", artifacts_path)
-    set_trainable(assembly.model, "finetune")
-    folder = artifacts_path / "finetune" / "calico"
-    save_trained(assembly.model, folder / TRAINED_FILE, facts={"variant": "calico"})
-    write_manifest(folder, pretrained=dict(assembly.digests))
+    write_finetuned(artifacts_path, config, "calico")
     return root
 
 
@@ -102,8 +93,6 @@ def test_weights_changed_after_finetuning_are_refused(root, tmp_path):
     write_checkpoints(artifacts_path, small_config())
     model = open_pretrained(small_config().model, "calico", artifacts_path).model
     model.f_image.weight.data += 1
-    from calico.checkpoints.loader import save_component
-
     save_component(model.f_image, artifacts_path / "checkpoints" / "f_image.safetensors")
     with pytest.raises(
         CheckpointError, match=r"finetuned on other weights than those present: f_image changed"

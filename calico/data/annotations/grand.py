@@ -62,7 +62,7 @@ class _Caption(RawRecord):
 
 class _Scene(RawRecord):
     objects: list[_Object]
-    short_captions: tuple[_Caption, ...] = ()
+    short_captions: list[_Caption] = Field(default_factory=list)
     dense_caption: _Caption | None = None
 
 

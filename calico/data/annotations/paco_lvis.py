@@ -59,7 +59,7 @@ def object_name(released: str) -> str:
 
 
 def part_name(released: str) -> tuple[str, str]:
-    """Return (object, part) of a part category: "chair:seat_base" -> ("chair", "seat base"); part may be ""."""
+    """Return (object, part): "chair:seat_base" -> ("chair", "seat base"); part "" for an object category."""
     owner, _, part = released.partition(":")
     return object_name(owner), part.replace("_", " ")
 

@@ -4,7 +4,6 @@ An image takes part in many pairs; encoding it for each of them would be most of
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from itertools import islice
 
 import torch
@@ -52,9 +51,9 @@ def _stack(views: Sequence[Views]) -> dict[str, Tensor]:
 
 
 def _concatenate(chunks: Sequence[ImageFeatures]) -> ImageFeatures:
-    columns = {
-        field.name: [getattr(chunk, field.name) for chunk in chunks] for field in fields(ImageFeatures)
-    }
+    semantic = [chunk.semantic_IPF for chunk in chunks if chunk.semantic_IPF is not None]
     return ImageFeatures(
-        **{name: None if values[0] is None else torch.cat(values) for name, values in columns.items()}
+        global_IPF=torch.cat([chunk.global_IPF for chunk in chunks]),
+        grounding_ICGG=torch.cat([chunk.grounding_ICGG for chunk in chunks]),
+        semantic_IPF=torch.cat(semantic) if semantic else None,
     )

@@ -30,8 +30,9 @@ from calico.errors import DataError
 SPLITS = ("train", "val", "test")
 # The paper does not say how many pairs are of one category; a quarter leaves most to different ones.
 _SAME_CATEGORY_SHARE = 0.25
-_SLOTS_PER_PAIR = 4
 _TRIES_PER_SLOT = 20
+# So many slots without a new pair, one after another, and the images are taken as used up.
+_MAX_FAILED_SLOTS = 100
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,13 @@ def _fill(pairing: Pairing, pool: Pool, task: str, quota: int, rng: np.random.Ge
     """Add up to `quota` samples of one task; the rest is counted as missing."""
     drawer = _Drawer(pool, task, rng)
     seen: set[frozenset[str]] = set()
-    num_found = num_slots = 0
-    while num_found < quota and num_slots < _SLOTS_PER_PAIR * quota and pool.by_category:
-        num_slots += 1
+    num_found = num_failed = 0
+    while num_found < quota and num_failed < _MAX_FAILED_SLOTS and pool.by_category:
         sample = _fill_slot(pairing, pool, task, drawer, seen)
         if sample:
             pairing.samples.append(sample)
-            num_found += 1
+        num_found += sample is not None
+        num_failed = 0 if sample else num_failed + 1
     if num_found < quota:
         pairing.missing[f"{pool.source}/{task}"] += quota - num_found
 

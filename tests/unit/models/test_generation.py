@@ -33,8 +33,8 @@ def test_cached_and_uncached_generation_agree_token_for_token(variant: str) -> N
     assert [answer.ids for answer in cached] == [answer.ids for answer in uncached]
     assert sum(len(answer.seg_states_MD) for answer in cached) > 0
     for one, other in zip(cached, uncached, strict=True):
-        # Measured worst case 3e-6.
-        torch.testing.assert_close(one.seg_states_MD, other.seg_states_MD, rtol=0, atol=3e-5)
+        # Measured worst case 6.2e-6.
+        torch.testing.assert_close(one.seg_states_MD, other.seg_states_MD, rtol=0, atol=6e-5)
 
 
 def test_a_batch_answers_as_each_prompt_alone() -> None:
@@ -46,8 +46,8 @@ def test_a_batch_answers_as_each_prompt_alone() -> None:
         alone_features = features.rows(torch.arange(first, first + count))
         (alone,) = model.generate(prompt_batch([row], [count]), alone_features, max_new_tokens=NUM_TOKENS)
         assert alone.ids == answer.ids
-        # Measured worst case 4e-6.
-        torch.testing.assert_close(alone.seg_states_MD, answer.seg_states_MD, rtol=0, atol=4e-5)
+        # Measured worst case 7.2e-7.
+        torch.testing.assert_close(alone.seg_states_MD, answer.seg_states_MD, rtol=0, atol=7e-6)
         first += count
 
 
@@ -63,7 +63,7 @@ def test_generation_repeats_what_a_teacher_forced_pass_predicts() -> None:
         masks, iou_M = model.decode_masks(
             answer.seg_states_MD, torch.full((len(answer.seg_states_MD),), first), features
         )
-        # Measured worst case 2e-6.
+        # Measured worst case 1.7e-6.
         torch.testing.assert_close(masks, forced.mask_logits_MGG, rtol=0, atol=2e-5)
         torch.testing.assert_close(iou_M, forced.iou_M, rtol=0, atol=2e-5)
 
@@ -77,7 +77,8 @@ def test_log_probabilities_are_those_of_the_seg_tokens() -> None:
         forced = _teacher_force(model, features, row, answer, range(first, first + count))
         is_seg = forced.text_labels_T == model.seg_id
         expected = forced.text_logits_TV.log_softmax(dim=-1)[is_seg, model.seg_id]
-        torch.testing.assert_close(answer.seg_log_probabilities_M, expected, rtol=0, atol=2e-5)
+        # Measured worst case 3.6e-7.
+        torch.testing.assert_close(answer.seg_log_probabilities_M, expected, rtol=0, atol=4e-6)
         first += count
 
 

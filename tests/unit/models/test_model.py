@@ -70,9 +70,9 @@ def test_padding_at_the_right_changes_nothing() -> None:
     alone = training_batch(model, (2,), (1,))
     single = model(alone, features.rows(torch.tensor([0, 1])))
     both = model(batch, features)
-    # Measured worst case 4e-6 (other matrix shapes, other order of sums).
+    # Measured worst case 1.3e-6 (other matrix shapes, other order of sums).
     torch.testing.assert_close(
-        both.text_logits_TV[: len(single.text_logits_TV)], single.text_logits_TV, rtol=0, atol=4e-5
+        both.text_logits_TV[: len(single.text_logits_TV)], single.text_logits_TV, rtol=0, atol=1.3e-5
     )
 
 
@@ -233,8 +233,8 @@ def test_merging_lora_keeps_the_outputs() -> None:
         before = model(batch, features).text_logits_TV
         merge_lora(model)
         after = model(batch, features).text_logits_TV
-    # Measured worst case 2e-6.
-    torch.testing.assert_close(after, before, rtol=0, atol=2e-5)
+    # Measured worst case 4.8e-7.
+    torch.testing.assert_close(after, before, rtol=0, atol=5e-6)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

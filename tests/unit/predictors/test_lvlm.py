@@ -173,4 +173,4 @@ def test_answers_do_not_depend_on_the_batch_size(artifacts_path, config, variant
         for batch_size in (1, 2, 3)
     ]
     assert texts[0] == texts[1] == texts[2]
-    assert len(set(texts[0])) == 3
+    assert len(set(texts[0])) > 1

@@ -29,7 +29,7 @@ def test_clip_reads_a_smaller_image():
 
 @pytest.mark.parametrize("name", ["vision_encoder", "clip"])
 def test_start_local_a_head_prefers_its_neighbourhood(name):
-    """The first layer's logits from position alone are highest within two tokens, in each head's direction."""
+    """The first layer's logits from position alone are highest within two tokens."""
     torch.manual_seed(0)
     encoder = ENCODERS[name].build(MODEL)
     if name == "clip":

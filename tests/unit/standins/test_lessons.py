@@ -1,4 +1,4 @@
-"""Lessons: the grammar of the conversation, masks in the order of [SEG], categories that are never compared."""
+"""Lessons: the conversation's grammar, masks in the order of [SEG], categories that are never compared."""
 
 import numpy as np
 import pytest

@@ -62,6 +62,6 @@ def test_train_encoder_loss_falls(pool):
     _, figures = train_encoder(
         "clip", MODEL, run, pool, pool, report=lambda step, _, found: reports.append(found), report_every=8
     )
-    assert reports[-1]["loss"] < 0.9 * reports[0]["loss"]
+    assert reports[-1]["loss"] < 0.95 * reports[0]["loss"]
     assert set(figures) == {"dense_miou_128_px", "dense_miou_96_px"}
     assert all(0.0 <= value <= 1.0 for value in figures.values())

@@ -1,0 +1,163 @@
+"""calico.data.pairs.curate: candidates by rule, decisions by review before rule."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calico.config import CurateSection
+from calico.core import masks, tables
+from calico.core.files import read_json
+from calico.core.records import ImageRecord, ObjectInstance, PartInstance
+from calico.data.pairs import curate as module
+from calico.data.pairs.curate import (
+    CategoryPair,
+    category_parts,
+    curate,
+    decide,
+    read_category_pairs,
+    read_reviewed,
+    write_category_pairs,
+)
+from calico.errors import DataError
+
+REVIEWED_PATH = Path(module.__file__).with_name("comparable.csv")
+PARTS = {
+    "a": {
+        "dog": {"head", "body", "tail"},
+        "snake": {"head", "body"},
+        "mug": {"handle", "body"},
+        "pipe": {"end"},
+    },
+    "b": {"chair": {"leg", "seat"}, "table": {"leg", "top"}},
+}
+RLE = masks.encode(np.ones((4, 4), dtype=bool))
+
+
+def test_candidates_share_a_part_and_the_rule_decides() -> None:
+    found = decide(PARTS, {}, min_jaccard=0.5)
+    assert [(pair.source, pair.category_a, pair.category_b, pair.common_parts) for pair in found] == [
+        ("a", "dog", "mug", ("body",)),
+        ("a", "dog", "snake", ("body", "head")),
+        ("a", "mug", "snake", ("body",)),
+        ("b", "chair", "table", ("leg",)),
+    ]
+    assert [round(pair.jaccard, 4) for pair in found] == [0.25, 0.6667, 0.3333, 0.3333]
+    assert [pair.is_kept for pair in found] == [False, True, False, False]
+
+
+def test_review_overrides_the_rule_both_ways() -> None:
+    reviewed = {
+        ("a", "dog", "snake"): (False, "reviewed: one"),
+        ("b", "chair", "table"): (True, "reviewed: two"),
+    }
+    decided = {(pair.category_a, pair.category_b): (pair.is_kept, pair.reason)
+               for pair in decide(PARTS, reviewed, min_jaccard=0.5)}  # fmt: skip
+    assert decided["dog", "snake"] == (False, "reviewed: one")
+    assert decided["chair", "table"] == (True, "reviewed: two")
+    assert decided["dog", "mug"] == (False, "rule: keep from Jaccard 0.5 on")
+
+
+def test_same_name_in_two_sources_never_meets() -> None:
+    assert decide({"a": {"dog": {"head"}}, "b": {"cat": {"head"}}}, {}, min_jaccard=0.0) == []
+
+
+def test_csv_round_trips(tmp_path: Path) -> None:
+    pairs = [
+        CategoryPair("a", "dog", "pool, table", ("back pillow", "leg"), 0.25, True, 'because "so"'),
+        CategoryPair("b", "bus", "car", ("door",), 1.0, False, "no"),
+    ]
+    write_category_pairs(tmp_path / "pairs.csv", pairs)
+    assert read_category_pairs(tmp_path / "pairs.csv") == pairs
+
+
+HEADER = "source,category_a,category_b,keep,reason\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("source,a,b\nx,y,z\n", "line 2: columns must be source, category_a, category_b, keep, reason"),
+        (HEADER + "a,dog,snake,yes\n", "line 2: columns must be"),
+        (HEADER + "a,dog,snake,yes,ok,more\n", "line 2: columns must be"),
+        (HEADER + "a,dog,snake,maybe,ok\n", "line 2: keep must be yes or no"),
+        (HEADER + "a,snake,dog,yes,ok\n", "line 2: .* category_a before category_b"),
+        (HEADER + "a,dog,snake,yes,ok\na,dog,snake,no,ok\n", "line 3: .* each pair once"),
+    ],
+)
+def test_damaged_review_is_named_with_its_line(content: str, match: str, tmp_path: Path) -> None:
+    (tmp_path / "reviewed.csv").write_text(content)
+    with pytest.raises(DataError, match=rf"reviewed\.csv: {match}"):
+        read_reviewed(tmp_path / "reviewed.csv")
+
+
+def test_damaged_category_pairs_are_named(tmp_path: Path) -> None:
+    write_category_pairs(tmp_path / "p.csv", [CategoryPair("b", "bus", "car", ("door",), 1.0, False, "no")])
+    (tmp_path / "p.csv").write_text((tmp_path / "p.csv").read_text().replace("1.000000", "all"))
+    with pytest.raises(DataError, match=r"p\.csv: line 2: jaccard 'all'"):
+        read_category_pairs(tmp_path / "p.csv")
+    with pytest.raises(DataError, match=r"q\.csv: no such file"):
+        read_category_pairs(tmp_path / "q.csv")
+
+
+def test_our_review_is_readable_and_follows_the_paper() -> None:
+    reviewed = read_reviewed(REVIEWED_PATH)
+    kept = {pair: is_kept for pair, (is_kept, _) in reviewed.items()}
+    assert kept["ade20k_part_234", "armchair", "swivel chair"]
+    assert kept["ade20k_part_234", "bed", "pool table"]
+    assert kept["ade20k_part_234", "chair", "ottoman"]
+    assert kept["partimagenet", "airplane", "bird"]
+    assert kept["partimagenet", "dog", "snake"]
+    assert not kept["ade20k_part_234", "bus", "microwave"]
+    assert all(len(reason) > len("reviewed: ") for _, reason in reviewed.values())
+
+
+def test_our_review_covers_the_drawn_categories() -> None:
+    from calico.data.synthetic.catalogue import CATALOGUE
+
+    parts = {source: {name: {part.name for part in specs} for name, specs in categories.items()}
+             for source, categories in CATALOGUE.items()}  # fmt: skip
+    reviewed = read_reviewed(REVIEWED_PATH)
+    candidates = decide(parts, reviewed, min_jaccard=0.2)
+    assert all(pair.reason.startswith("reviewed: ") for pair in candidates)
+    kept = {pair.source: 0 for pair in candidates}
+    for pair in candidates:
+        kept[pair.source] += pair.is_kept
+    assert all(kept.values())
+
+
+def write_tables(folder: Path) -> None:
+    """Write a dog with a head, a dog with a tail and a snake with a head."""
+    names = {"1": ("dog", "head"), "2": ("dog", "tail"), "3": ("snake", "head")}
+    tables.write_images(
+        folder / "images.parquet",
+        [ImageRecord(f"a/{key}", "a", f"{key}.png", 4, 4, "train") for key in names],
+    )
+    tables.write_objects(
+        folder / "objects.parquet",
+        [ObjectInstance(f"a/{key}#0", f"a/{key}", name, RLE) for key, (name, _) in names.items()],
+    )
+    tables.write_parts(
+        folder / "parts.parquet",
+        [
+            PartInstance(f"a/{key}#0/x", f"a/{key}#0", f"a/{key}", part, RLE)
+            for key, (_, part) in names.items()
+        ],
+    )
+
+
+def test_stage_reads_tables_and_writes_its_files(tmp_path: Path) -> None:
+    write_tables(tmp_path / "unify")
+    assert category_parts(tmp_path / "unify") == {"a": {"dog": {"head", "tail"}, "snake": {"head"}}}
+    summary = curate(CurateSection(min_jaccard=0.5), tmp_path / "unify", tmp_path / "curate")
+    assert (summary["num_candidates"], summary["num_kept"], summary["kept_by_rule"]) == (1, 1, 1)
+    assert read_json(tmp_path / "curate" / "summary.json") == summary
+    (pair,) = read_category_pairs(tmp_path / "curate" / "category_pairs.csv")
+    assert pair == CategoryPair("a", "dog", "snake", ("head",), 0.5, True, "rule: keep from Jaccard 0.5 on")
+
+
+def test_no_comparable_pair_is_an_error(tmp_path: Path) -> None:
+    write_tables(tmp_path / "unify")
+    with pytest.raises(DataError, match="none of 1 category pairs is comparable"):
+        curate(CurateSection(min_jaccard=0.6), tmp_path / "unify", tmp_path / "curate")
+    assert not (tmp_path / "curate").exists()

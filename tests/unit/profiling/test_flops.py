@@ -1,0 +1,63 @@
+import pytest
+
+from calico.config import load_config
+from calico.core.tokens import IMAGE_TOKEN_ID
+from calico.errors import ConfigError
+from calico.profiling.flops import canonical_batch, count_flops
+from tests.unit.models.small import VOCABULARY, small_section
+
+
+@pytest.fixture
+def profile():
+    return load_config("tiny").profile
+
+
+def test_canonical_batch_is_what_the_params_say(profile):
+    batch = canonical_batch(profile, tokens_per_image=8)
+    assert batch.input_ids_BL.shape == (1, profile.num_text_tokens + 2 * 8)
+    assert int((batch.input_ids_BL == IMAGE_TOKEN_ID).sum()) == 16
+    assert int((batch.labels_BL == 1).sum()) == profile.num_seg_tokens
+    assert batch.mask_image_index_M.tolist() == [0, 0, 1, 1]
+
+
+def test_more_seg_tokens_than_answer_is_an_error(profile):
+    with pytest.raises(ConfigError, match=r"num_seg_tokens = 7 does not fit .* num_text_tokens = 12"):
+        canonical_batch(profile.model_copy(update={"num_text_tokens": 12, "num_seg_tokens": 7}), 8)
+
+
+@pytest.mark.parametrize("variant", ["calico", "lisa", "glamm"])
+def test_components_add_up(profile, variant):
+    flops = count_flops(small_section(), variant, profile, vocabulary_size=VOCABULARY)
+    assert flops.total == sum(flops.components.values())
+    assert min(flops.components.values()) > 0
+    assert ("cem" in flops.components) == (variant == "calico")
+
+
+def test_language_model_is_counted_as_by_hand(profile):
+    section = small_section()
+    llm, num_images = section.language_model, 2
+    length = profile.num_text_tokens + num_images * 4  # LISA: 32 px in patches of 16
+    num_answer = profile.num_text_tokens // 2
+    hidden, inner = llm.hidden_size, llm.intermediate_size
+    per_layer = 2 * length * (4 * hidden * hidden + 3 * hidden * inner) + 4 * length * length * hidden
+    # LoRA on the query and the value projection; the head runs where there is something to predict.
+    per_layer += 2 * 2 * length * 2 * hidden * section.lora.rank
+    expected = llm.num_layers * per_layer + 2 * num_answer * hidden * VOCABULARY
+    flops = count_flops(section, "lisa", profile, vocabulary_size=VOCABULARY)
+    assert flops.components["language_model"] == expected
+
+
+def test_paper_size_agrees_with_independent_counts(profile):
+    """The expected numbers are counts of the stock modules alone, at the paper's sizes."""
+    paper = load_config("paper")
+    flops = count_flops(paper.model, "calico", profile, vocabulary_size=32007)
+    assert flops.components["vision_encoder"] == 2 * 520_719_260_160
+    assert flops.components["grounding_encoder"] == 2 * 5_961_082_830_848
+    assert flops.components["qformer"] == 2 * 12_747_866_112
+    assert flops.components["cem"] == 2 * 4_623_106_048
+    assert flops.components["cams"] == 2 * (2 * 12_747_866_112 + 408_944_640)
+    # 13,214,212,096 S + 524,288 S^2 for all logits; here LoRA is added and 124 of 184 positions have no logits.
+    length, lora, head = 184, 2 * 4_194_304, 2 * 4096 * 32007
+    expected = 13_214_212_096 * length + 524_288 * length**2 + lora * length - head * 124
+    assert flops.components["language_model"] == expected
+    assert flops.total == pytest.approx(16.7e12, rel=0.005)

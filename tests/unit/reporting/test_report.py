@@ -1,0 +1,117 @@
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from calico.config import ReportSection
+from calico.errors import DataError
+from calico.reporting.report import build_report, name_images
+
+SECTION = ReportSection(num_gallery_pairs=2, seed=61)
+SETTINGS = {"runtime": {"device": "cpu"}, "report": {"seed": 61}}
+
+
+def build(artifacts_path, output_path):
+    build_report(
+        SECTION, artifacts_path=artifacts_path, output_path=output_path, profile="tiny", settings=SETTINGS
+    )
+    return output_path
+
+
+@pytest.fixture(scope="module")
+def report_path(run_path, tmp_path_factory):
+    return build(run_path, tmp_path_factory.mktemp("report"))
+
+
+class Page(HTMLParser):
+    """Collects attributes and checks that every element is closed."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.ids, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(report_path):
+    return Page((report_path / "report.html").read_text())
+
+
+def test_page_is_well_formed(page):
+    assert page.open == []
+    assert len(set(page.ids)) == len(page.ids)
+
+
+def test_page_asks_for_nothing_outside_itself(page, report_path):
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert all(address[1:] in page.ids for address in page.addresses if address.startswith("#"))
+    assert not re.search(r"url\(|@import|<script", (report_path / "report.html").read_text())
+
+
+def test_page_has_every_part(report_path):
+    text = (report_path / "report.html").read_text()
+    for words in (
+        "layout of Table 1", "layout of Table 5", "layout of Table 4", "Most frequent answer",
+        "True categories, usual parts", "Alignment", "Finetuning", "Pairs by source", "finetune/lisa",
+        "commit", "what mIoU is", "device: cpu", "18 test pairs of 6 drawn scenes",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_generated_text_cannot_break_the_page(report_path):
+    text = (report_path / "report.html").read_text()
+    assert "<b>more</b>" not in text
+    assert "&lt;b&gt;more&lt;/b&gt;" in text
+    assert "<mark" in text
+
+
+def test_markdown_shows_files_that_exist(report_path):
+    text = (report_path / "report.md").read_text()
+    paths = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+    assert len(paths) == 3 + 6 + 6 + 2
+    assert all((report_path / path).is_file() for path in paths)
+
+
+def test_markdown_tables_have_equal_rows(report_path):
+    lines = (report_path / "report.md").read_text().splitlines()
+    widths = {}
+    for number, line in enumerate(lines):
+        if line.startswith("|"):
+            before = widths.get(number - 1)
+            widths[number] = line.count("|")
+            assert before in (None, widths[number]), line
+    assert len(widths) > 50
+
+
+def test_report_is_the_same_twice(run_path, report_path, tmp_path):
+    again = build(run_path, tmp_path / "again")
+    files = sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    assert len(files) == 2 + 3 + 6 + 6 + 2
+    for path in files:
+        assert (again / path).read_bytes() == (report_path / path).read_bytes(), path
+
+
+def test_photographs_are_not_called_drawn():
+    assert name_images({"difficulty": 0.3}) == "drawn scenes"
+    assert name_images({"files": {}}) == "photographs"
+
+
+@pytest.mark.parametrize("path", ["evaluate/metrics.json", "sources/manifest.json"])
+def test_a_missing_input_is_an_error_that_names_it(run_path, tmp_path, path):
+    copy = shutil.copytree(run_path, tmp_path / "run")
+    (copy / path).unlink()
+    with pytest.raises(DataError, match=f"{path}: no such file"):
+        build(copy, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
