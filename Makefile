@@ -18,7 +18,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 ifeq ($(wildcard /dev/nvidia0),)
 export DS_ACCELERATOR ?= cpu
 endif
-unexport PYTHONHOME PYTHONPATH
+# With it, every stage would compile torch and transformers anew.
+unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test lint figures paper standins
 
@@ -58,5 +59,5 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		echo "venv without ensurepip; taking pip from $(PYTHON)"; \
 		$(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python .venv/bin/python install --quiet pip; }
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt uv
-	.venv/bin/uv pip install --python .venv/bin/python $(PACKAGES) || .venv/bin/python -m pip install $(PACKAGES)
+	.venv/bin/uv pip install --compile-bytecode --python .venv/bin/python $(PACKAGES) || .venv/bin/python -m pip install $(PACKAGES)
 	@touch $@

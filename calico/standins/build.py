@@ -29,6 +29,7 @@ from calico.standins.language import (
     Classroom,
     LanguageRun,
     build_models,
+    lesson_figures,
     make_tokenizer,
     train_language,
     train_qformer,
@@ -41,22 +42,19 @@ from calico.standins.vision import DenseRun, train_encoder
 _COMMAND = "python -m calico.standins"
 _SEED = 97
 _NUM_SCENES, _NUM_HELD_OUT = 16000, 300
-_NUM_LANGUAGE_SCENES = 8000
+_NUM_MEASURED_LESSONS = 60
 
 # `stop_step` leaves the fall of the rate to the training with the mask decoder.
 _DENSE_RUNS = {
-    "grounding_encoder": [
-        DenseRun(seed=101, num_steps=10000, stop_step=5750, batch_size=8, cells_per_token=2)
-    ],
-    "vision_encoder": [
-        DenseRun(seed=102, num_steps=5000, batch_size=16),
-        DenseRun(seed=112, num_steps=4500, batch_size=16),
-    ],
-    "semantic_encoder": [DenseRun(seed=103, num_steps=2000, batch_size=16)],
-    "clip": [DenseRun(seed=104, num_steps=3000, batch_size=16, sides_px=(128, 128, 96))],
+    "grounding_encoder": DenseRun(seed=101, num_steps=10000, stop_step=5750, batch_size=8, cells_per_token=2),
+    "vision_encoder": DenseRun(seed=102, num_steps=5000, batch_size=16),
+    "semantic_encoder": DenseRun(seed=103, num_steps=2000, batch_size=16),
+    "clip": DenseRun(seed=104, num_steps=3000, batch_size=16, sides_px=(128, 128, 96)),
 }
 _PROMPT_RUN = PromptRun(seed=105, num_steps=1500, batch_size=8)
-_LANGUAGE_RUN = LanguageRun(seed=106, num_steps=2000, batch_size=12, qformer_steps=600, vocabulary_size=640)
+_LANGUAGE_RUN = LanguageRun(
+    seed=106, num_scenes=5000, num_steps=800, batch_size=12, qformer_steps=600, vocabulary_size=640
+)
 
 Modules = dict[str, nn.Module]
 Report = Callable[[int, Mapping[str, float]], None]
@@ -219,30 +217,33 @@ def train_speech(workshop: Workshop, report: Report) -> tuple[Modules, dict[str,
         "mask_decoder": workshop.load("mask_decoder", build_mask_decoder(model.grounding)),
     }
     models = build_models(model, {**encoders, **sam}, tokenizer)
-    pool = workshop.pool.head(_NUM_LANGUAGE_SCENES)
+    pool = workshop.pool.head(run.num_scenes)
     rooms = [
         Classroom(SceneIndex(scenes, _compared_categories()), scene_features(scenes, encoders, model))
         for scenes in (pool, workshop.held_out)
     ]
-    f1 = train_qformer(models["calico"].qformer, pool, rooms[0].features, run, num_scenes=len(pool))
+    f1 = train_qformer(models["calico"].qformer, pool, rooms[0].features, run)
     report(run.qformer_steps, {"qformer_f1": f1})
-    figures = train_language(models, tokenizer, run, *rooms, report=report)
+    train_language(models, tokenizer, run, *rooms, report=report)
+    figures = {
+        f"{variant}/{name}": value
+        for variant, built in models.items()
+        for name, value in lesson_figures(
+            built, variant, tokenizer, rooms[1], num_lessons=_NUM_MEASURED_LESSONS, seed=run.seed
+        ).items()
+    }
     components = {name: module for built in models.values() for name, module in built.components.items()}
     return {name: components[name] for name in TASKS["language"].components}, {"qformer_f1": f1, **figures}
-
-
-def _as_dicts(name: str) -> list[dict[str, Any]]:
-    return [asdict(run) for run in _DENSE_RUNS[name]]
 
 
 TASKS: dict[str, Task] = {
     "grounding": Task(
         ("grounding_encoder", "prompt_encoder", "mask_decoder"),
-        {"dense": _as_dicts("grounding_encoder"), "prompts": asdict(_PROMPT_RUN)},
+        {"dense": asdict(_DENSE_RUNS["grounding_encoder"]), "prompts": asdict(_PROMPT_RUN)},
         train_grounding,
     ),
     **{
-        name: Task((name,), {"dense": _as_dicts(name)}, partial(train_dense, name))
+        name: Task((name,), {"dense": asdict(_DENSE_RUNS[name])}, partial(train_dense, name))
         for name in ("vision_encoder", "clip", "semantic_encoder")
     },
     "language": Task(
@@ -262,20 +263,14 @@ TASKS: dict[str, Task] = {
 
 
 def _train_dense(name: str, workshop: Workshop, report: Report) -> tuple[nn.Module, dict[str, float]]:
-    """Train an encoder in one or more rounds; each starts with the full rate and new heads."""
-    encoder: nn.Module | None = None
-    for run in _DENSE_RUNS[name]:
-        encoder, figures = train_encoder(
-            name,
-            workshop.model,
-            run,
-            workshop.pool,
-            workshop.held_out,
-            report=lambda step, _, found: report(step, found),
-            encoder=encoder,
-        )
-    assert encoder is not None, "every encoder has at least one round"
-    return encoder, figures
+    return train_encoder(
+        name,
+        workshop.model,
+        _DENSE_RUNS[name],
+        workshop.pool,
+        workshop.held_out,
+        report=lambda step, _, found: report(step, found),
+    )
 
 
 def _open_workshop(config: Config, folder: Path, work_path: Path) -> Workshop:

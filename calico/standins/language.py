@@ -42,11 +42,13 @@ class LanguageRun:
     """Pretraining of the language model.
 
     Attributes:
+        num_scenes: how many scenes of the pool are asked about; their features are kept in memory.
         qformer_steps: steps in which the Q-Former learns alone to name what is there.
         variant_shares: how often each front end gets the batch.
     """
 
     seed: int
+    num_scenes: int
     num_steps: int
     batch_size: int
     qformer_steps: int
@@ -64,27 +66,24 @@ class Classroom:
     features: SceneFeatures
 
 
-def train_qformer(
-    qformer: QFormer, pool: ScenePool, features: SceneFeatures, run: LanguageRun, *, num_scenes: int
-) -> float:
+def train_qformer(qformer: QFormer, pool: ScenePool, features: SceneFeatures, run: LanguageRun) -> float:
     """Teach the Q-Former which objects and parts an image shows, whichever query says so.
 
     Args:
         qformer: trained in place.
-        pool, features: scenes; the last tenth of `num_scenes` is kept to measure on.
+        pool, features: scenes; the last tenth is kept to measure on.
         run: steps and rates.
-        num_scenes: scenes to use.
 
     Returns:
-        The F1 of present (category, part) classes on the kept scenes.
+        The F1 of present classes, object categories and parts, on the kept scenes.
     """
     rng = np.random.default_rng([run.seed, 2])
-    present_SC = torch.from_numpy(_presence(pool, num_scenes))
+    present_SC = torch.from_numpy(_presence(pool))
     head = nn.Linear(qformer.query_tokens.shape[-1], present_SC.shape[1])
     optimizer = torch.optim.AdamW(
         [*qformer.parameters(), *head.parameters()], lr=run.learning_rate, betas=(0.9, 0.98)
     )
-    num_train = num_scenes - num_scenes // 10
+    num_train = len(pool) - len(pool) // 10
     for step in range(run.qformer_steps):
         share = min(1.0, (step + 1) / _WARMUP_STEPS, 1.05 - step / run.qformer_steps)
         optimizer.param_groups[0]["lr"] = run.learning_rate * share
@@ -96,7 +95,7 @@ def train_qformer(
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():
-        kept = features.global_SPF["calico"][num_train:num_scenes].float()
+        kept = features.global_SPF["calico"][num_train:].float()
         predicted_SC = head(qformer(kept)).logsumexp(dim=1) > 0
     true_SC = present_SC[num_train:] > 0
     return float(2 * (predicted_SC & true_SC).sum() / (predicted_SC.sum() + true_SC.sum()).clamp(min=1))
@@ -145,8 +144,7 @@ def train_language(  # noqa: PLR0913
     *,
     report: Callable[[int, Mapping[str, float]], None],
     report_every: int = 200,
-    num_lessons: int = 60,
-) -> dict[str, float]:
+) -> None:
     """Train language model, f_segmentation, mask decoder and front ends on grounded lessons.
 
     Args:
@@ -156,10 +154,6 @@ def train_language(  # noqa: PLR0913
         train, held_out: scenes to learn from and scenes to measure on.
         report: called now and then with the step and its figures.
         report_every: steps between reports.
-        num_lessons: of each kind, to measure every variant on in the end.
-
-    Returns:
-        The figures on held-out scenes by variant (see `lesson_figures`).
     """
     torch.manual_seed(run.seed)
     rng = np.random.default_rng([run.seed, 3])
@@ -198,13 +192,6 @@ def train_language(  # noqa: PLR0913
                 models["calico"], "calico", tokenizer, held_out, num_lessons=24, seed=run.seed
             )
             report(step + 1, {**facts, **figures, "cpu_seconds": time.process_time() - started})
-    return {
-        f"{variant}_{name}": value
-        for variant in models
-        for name, value in lesson_figures(
-            models[variant], variant, tokenizer, held_out, num_lessons=num_lessons, seed=run.seed
-        ).items()
-    }
 
 
 @torch.no_grad()
@@ -316,11 +303,11 @@ def _optimizers(models: Mapping[str, SegmentingModel], run: LanguageRun) -> list
     return optimizers
 
 
-def _presence(pool: ScenePool, num_scenes: int) -> np.ndarray:
+def _presence(pool: ScenePool) -> np.ndarray:
     """Return which part classes and object categories each scene shows, float32 (scenes, classes)."""
     num_parts, num_categories = len(part_classes()), len(object_categories())
-    present = np.zeros((num_scenes, num_parts + num_categories + 1), dtype=np.float32)
-    for scene in range(num_scenes):
+    present = np.zeros((len(pool), num_parts + num_categories + 1), dtype=np.float32)
+    for scene in range(len(pool)):
         parts = np.unique(pool.parts_STT[scene])
         present[scene, parts[(parts > 0) & (parts <= num_parts)].astype(int) - 1] = 1.0
         present[scene, num_parts + pool.categories_SO[scene].astype(int)] = 1.0

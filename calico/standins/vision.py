@@ -102,7 +102,7 @@ def class_shares(parts_ITT: Tensor, side: int) -> Tensor:
     return shares.view(num_images, side * side, -1)
 
 
-def train_encoder(  # noqa: PLR0913
+def train_encoder(
     name: str,
     model: ModelSection,
     run: DenseRun,
@@ -111,7 +111,6 @@ def train_encoder(  # noqa: PLR0913
     *,
     report: Callable[[int, nn.Module, Mapping[str, float]], None],
     report_every: int = 1000,
-    encoder: nn.Module | None = None,
 ) -> tuple[nn.Module, dict[str, float]]:
     """Train one encoder and measure it on held-out scenes.
 
@@ -122,7 +121,6 @@ def train_encoder(  # noqa: PLR0913
         pool, held_out: scenes to learn from and scenes to measure on.
         report: called now and then with the step, the encoder and its figures.
         report_every: steps between reports.
-        encoder: to train on, with new heads; a new one if None.
 
     Returns:
         The encoder, and its mean IoU over the part classes, cell by cell, at each side.
@@ -130,7 +128,7 @@ def train_encoder(  # noqa: PLR0913
     torch.manual_seed(run.seed)
     rng = np.random.default_rng([run.seed, 1])
     kind = ENCODERS[name]
-    encoder = encoder or kind.build(model)
+    encoder = kind.build(model)
     width = _read_width(kind, encoder, run.sides_px[0])
     head = DenseHead(width, run.cells_per_token)
     targets = _Targets(head)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from calico.config import load_config
-from calico.core.records import Batch
+from calico.core.records import Batch, ImageFeatures
 from calico.core.tokens import IMAGE_TOKEN_ID
 from calico.errors import AlignmentError, ConfigError
 from calico.models.lora import lora_layers, merge_lora
 from calico.models.losses import compute_losses
-from calico.models.model import build_model
+from calico.models.model import SegmentingModel, build_model
 from calico.models.trainable import parameter_counts, set_trainable
 from tests.unit.models.small import (
     SEG_ID,
@@ -237,6 +237,22 @@ def test_merging_lora_keeps_the_outputs() -> None:
     torch.testing.assert_close(after, before, rtol=0, atol=5e-6)
 
 
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    model = randomise(small_model(), std=0.1)
+    set_trainable(model, "finetune")
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    batch, features = training_batch(model), small_features(model, 6)
+    plain = _gradients(model, batch, features)
+    model.language_model.stock.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpointed = _gradients(model, batch, features)
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_bfloat16_runs(variant: str) -> None:
     model = small_model(variant).to(torch.bfloat16)
@@ -323,7 +339,17 @@ def test_an_unknown_variant_is_refused() -> None:
         small_model("vlpart")
 
 
-def _states(model: torch.nn.Module, batch: Batch, features: object) -> list[torch.Tensor]:
+def _gradients(model: SegmentingModel, batch: Batch, features: ImageFeatures) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    compute_losses(model(batch, features), batch, load_config("tiny").finetune.losses)["total"].backward()
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def _states(model: SegmentingModel, batch: Batch, features: ImageFeatures) -> list[torch.Tensor]:
     """Return the inputs of layers 0 to 3, before a CAM of that layer, and the final states."""
     captured: list[torch.Tensor] = []
     layers = model.language_model.stock.model.layers

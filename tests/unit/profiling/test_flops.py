@@ -21,7 +21,7 @@ def test_canonical_batch_is_what_the_params_say(profile):
 
 
 def test_more_seg_tokens_than_answer_is_an_error(profile):
-    with pytest.raises(ConfigError, match=r"num_seg_tokens = 7 does not fit .* num_text_tokens = 12"):
+    with pytest.raises(ConfigError, match=r"num_seg_tokens = 7 does not fit .*num_text_tokens = 12"):
         canonical_batch(profile.model_copy(update={"num_text_tokens": 12, "num_seg_tokens": 7}), 8)
 
 
@@ -56,7 +56,7 @@ def test_paper_size_agrees_with_independent_counts(profile):
     assert flops.components["qformer"] == 2 * 12_747_866_112
     assert flops.components["cem"] == 2 * 4_623_106_048
     assert flops.components["cams"] == 2 * (2 * 12_747_866_112 + 408_944_640)
-    # 13,214,212,096 S + 524,288 S^2 for all logits; here LoRA is added and 124 of 184 positions have no logits.
+    # 13,214,212,096 S + 524,288 S^2 with all logits; LoRA comes on top, and 124 of 184 positions have none.
     length, lora, head = 184, 2 * 4_194_304, 2 * 4096 * 32007
     expected = 13_214_212_096 * length + 524_288 * length**2 + lora * length - head * 124
     assert flops.components["language_model"] == expected

@@ -52,8 +52,8 @@ def test_findings_say_beaten_level_and_below(metrics):
     metrics["floors"]["majority"]["unique_parts"]["Recall"] = 0.56
     findings = scores.floor_findings(metrics)
     assert findings["majority"] == (
-        "CALICO's Recall beats it on common objects (60.0 against 10.0) and common parts (60.0 against 10.0); "
-        "is level with it on unique parts (60.0 against 56.0)."
+        "CALICO's Recall beats it on common objects (60.0 against 10.0) and common parts (60.0 against "
+        "10.0); is level with it on unique parts (60.0 against 56.0)."
     )
     below = "(60.0 against 90.0)"
     assert findings["usual_parts"] == (
