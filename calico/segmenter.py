@@ -75,9 +75,7 @@ class Segmenter:
         pixels = [_pixels(image) for image in images]
         ids = tuple(f"image {index + 1}" for index in range(len(pixels)))
         sizes = tuple((image_HWC.shape[0], image_HWC.shape[1]) for image_HWC in pixels)
-        views = (
-            (image_id, make_views(*row, self._sizes)) for image_id, *row in zip(ids, pixels, strict=True)
-        )
+        views = [make_views(image_HWC, self._sizes) for image_HWC in pixels]
         predictor = LvlmPredictor(
             self._assembly.model,
             self._assembly.tokenizer,

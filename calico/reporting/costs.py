@@ -27,6 +27,24 @@ _TIME_TITLES = {
     "unique parts": "UP",
     "mean of the three": "All",
 }
+# In the order of the data's way; other names follow.
+_COMPONENTS = (
+    "vision_encoder",
+    "clip",
+    "semantic_encoder",
+    "qformer",
+    "f_image",
+    "linear_projector",
+    "mlp_projector",
+    "cem",
+    "cams",
+    "language_model",
+    "lora",
+    "f_segmentation",
+    "grounding_encoder",
+    "prompt_encoder",
+    "mask_decoder",
+)
 _STAGES = (
     "acquire",
     "unify",
@@ -71,7 +89,10 @@ def cost_table(profile: Mapping[str, Any], metrics: Mapping[str, Any], models: S
 def parameter_table(profile: Mapping[str, Any], models: Sequence[str]) -> Table:
     """Lay out parameters and operations of each component of each model."""
     shown = [profile["models"][model] for model in models]
-    names = list(dict.fromkeys(name for model in shown for name in model["parameters"] if name != "all"))
+    names = {name for model in shown for name in (*model["parameters"], *model["flops"]["components"])} - {
+        "all"
+    }
+    ordered = sorted(names, key=lambda name: (_place(name, _COMPONENTS), name))
     return Table(
         title="Where parameters and operations are",
         row_title="Component",
@@ -85,18 +106,18 @@ def parameter_table(profile: Mapping[str, Any], models: Sequence[str]) -> Table:
             )
         ),
         groups=(
-            RowGroup("", tuple(Row(name, tuple(_component_cells(shown, name))) for name in names)),
+            RowGroup("", tuple(Row(name, tuple(_component_cells(shown, name))) for name in ordered)),
             RowGroup("", (Row("all", tuple(_component_cells(shown, "all"))),)),
         ),
         spans=tuple((METHOD_TITLES[model], 3) for model in models),
-        note="lora is part of language_model; a CAM's queries to the Q-Former count as the CAM's operations.",
+        note="lora is part of language_model. A CAM's queries to the Q-Former count as the CAM's operations.",
     )
 
 
 def stage_table(artifacts_path: Path) -> Table:
     """Lay out wall time and peak memory of every stage that has run, in the order of the pipeline."""
     stages = [read_json(path) for path in _stage_files(artifacts_path)]
-    stages.sort(key=lambda stage: (_position(stage["stage"]), stage["stage"]))
+    stages.sort(key=lambda stage: (_place(stage["stage"].partition("/")[0], _STAGES), stage["stage"]))
     rows = tuple(
         Row(stage["stage"], (Cell(seconds(stage["seconds"])), Cell(f"{stage['peak_gb']:.2f} GB")))
         for stage in stages
@@ -113,10 +134,9 @@ def stage_table(artifacts_path: Path) -> Table:
     )
 
 
-def _position(stage: str) -> int:
-    """Return a stage's place in the pipeline, where "finetune/lisa" is "finetune"; unknown ones come last."""
-    name = stage.partition("/")[0]
-    return _STAGES.index(name) if name in _STAGES else len(_STAGES)
+def _place(name: str, names: Sequence[str]) -> int:
+    """Return where a name stands among `names`; an unknown one comes last."""
+    return names.index(name) if name in names else len(names)
 
 
 def _stage_files(artifacts_path: Path) -> list[Path]:

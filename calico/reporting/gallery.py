@@ -61,7 +61,7 @@ class LegendEntry:
     @property
     def hex_colour(self) -> str:
         """The colour as CSS writes it."""
-        return "#{:02x}{:02x}{:02x}".format(*self.colour)
+        return _hex(self.colour)
 
     @property
     def note(self) -> str:
@@ -82,6 +82,7 @@ class GalleryPair:
     """One pair, drawn.
 
     Attributes:
+        colours: of every name in any of the pictures.
         pictures: JPEG tiles in image order, by "truth" and model.
         answers: what each model wrote.
         scores: what each model got right.
@@ -93,13 +94,14 @@ class GalleryPair:
     source: str
     subject: str
     legend: tuple[LegendEntry, ...]
+    colours: Mapping[str, Colour]
     pictures: Mapping[str, tuple[bytes, ...]]
     answers: Mapping[str, tuple[Span, ...]]
     scores: Mapping[str, PairScore]
 
     def hex_colour_of(self, name: str) -> str:
         """Return the colour of a name as CSS writes it, "" if no mask has it."""
-        return next((entry.hex_colour for entry in self.legend if entry.name == name), "")
+        return _hex(self.colours[name]) if name in self.colours else ""
 
     def text_of(self, model: str) -> str:
         """Return what a model wrote, on one line."""
@@ -247,6 +249,7 @@ def _draw_pair(pair: PairSample, inputs: _Inputs, models: Sequence[str]) -> Gall
         source=pair.source,
         subject=_subject(pair),
         legend=_legend(colours, labelled[TRUTH], labelled[models[0]]),
+        colours=colours,
         pictures=pictures,
         answers={model: split_answer(_answer(inputs, model, pair.pair_id)) for model in models},
         scores={model: inputs.scores[model, pair.pair_id] for model in models},
@@ -276,6 +279,10 @@ def _answer(inputs: _Inputs, model: str, pair_id: str) -> str:
     if pair_id not in inputs.answers[model]:
         raise DataError(f"pair '{pair_id}': no answer of {model}. Run its predict stage again.")
     return inputs.answers[model][pair_id].text
+
+
+def _hex(colour: Colour) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _legend(

@@ -141,7 +141,7 @@ def side_by_side(
     """
     num_columns = num_columns or len(panels)
     cell_width = max(panel.shape[1] for panel in panels)
-    size_px = max(14, cell_width // 24)
+    size_px = max(14, 8 + cell_width // 48)
     font = ImageFont.load_default(size_px)
     title_px = round(size_px * 1.7) if titles else 0
     rows = [panels[start : start + num_columns] for start in range(0, len(panels), num_columns)]
@@ -195,7 +195,7 @@ def _tint(canvas_HWC: np.ndarray, colour: Colour, coverage_HW: np.ndarray) -> np
 
 def _draw_tags(picture: Image.Image, masks: Sequence[Mask], colours: Mapping[str, Colour]) -> None:
     """Write each name on or beside its mask, without covering another name where there is room."""
-    font = ImageFont.load_default(max(9, max(picture.size) // 22))
+    font = ImageFont.load_default(max(9, 5 + max(picture.size) // 32))
     pen = ImageDraw.Draw(picture)
     taken: list[Box] = []
     for name, mask_HW in reversed(masks):

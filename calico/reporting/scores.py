@@ -56,7 +56,7 @@ def score_table(metrics: Metrics, tasks: Sequence[str], *, title: str, data_titl
         spans=((f"This run: {data_title}", len(METRICS)), ("Paper: MixedParts, photographs", len(METRICS))),
         note=(
             "Percent. The halves were measured on different data with models of very different size: read "
-            f"each by itself. Small print: 95 % interval ({definitions['intervals']}). Bold: best of a half."
+            f"each by itself. Ranges: {definitions['intervals']}. Bold: best of a half."
         ),
     )
 

@@ -35,7 +35,7 @@ from calico.standins.language import (
     train_qformer,
 )
 from calico.standins.lessons import SceneIndex
-from calico.standins.prompts import PromptRun, train_prompts
+from calico.standins.prompts import PromptRun, fit_label_prompts, prompt_figures, train_prompts
 from calico.standins.scenes import ScenePool, SceneSpec, load_pool
 from calico.standins.vision import DenseRun, train_encoder
 
@@ -53,7 +53,13 @@ _DENSE_RUNS = {
 }
 _PROMPT_RUN = PromptRun(seed=105, num_steps=1500, batch_size=8)
 _LANGUAGE_RUN = LanguageRun(
-    seed=106, num_scenes=5000, num_steps=800, batch_size=12, qformer_steps=600, vocabulary_size=640
+    seed=106,
+    num_scenes=5000,
+    num_steps=800,
+    batch_size=12,
+    prompt_steps=300,
+    qformer_steps=600,
+    vocabulary_size=640,
 )
 
 Modules = dict[str, nn.Module]
@@ -218,18 +224,29 @@ def train_speech(workshop: Workshop, report: Report) -> tuple[Modules, dict[str,
     }
     models = build_models(model, {**encoders, **sam}, tokenizer)
     pool = workshop.pool.head(run.num_scenes)
-    rooms = [
+    learning, measuring = (
         Classroom(SceneIndex(scenes, _compared_categories()), scene_features(scenes, encoders, model))
         for scenes in (pool, workshop.held_out)
-    ]
-    f1 = train_qformer(models["calico"].qformer, pool, rooms[0].features, run)
+    )
+    f1 = train_qformer(models["calico"].qformer, pool, learning.features, run)
     report(run.qformer_steps, {"qformer_f1": f1})
-    train_language(models, tokenizer, run, *rooms, report=report)
+    prompts = fit_label_prompts(
+        {"grounding_encoder": encoders["grounding_encoder"], **sam},
+        model.grounding.prompt_width,
+        workshop.pool,
+        seed=run.seed,
+        num_steps=run.prompt_steps,
+    )
+    sam_figures = prompt_figures(
+        {"grounding_encoder": encoders["grounding_encoder"], **sam}, prompts, workshop.held_out
+    )
+    report(run.prompt_steps, sam_figures)
+    train_language(models, tokenizer, run, (learning, measuring), prompts, report=report)
     figures = {
         f"{variant}/{name}": value
         for variant, built in models.items()
         for name, value in lesson_figures(
-            built, variant, tokenizer, rooms[1], num_lessons=_NUM_MEASURED_LESSONS, seed=run.seed
+            built, variant, tokenizer, measuring, num_lessons=_NUM_MEASURED_LESSONS, seed=run.seed
         ).items()
     }
     components = {name: module for built in models.values() for name, module in built.components.items()}

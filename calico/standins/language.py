@@ -5,13 +5,13 @@ finetuned from the same knowledge. Batches take turns between them.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
@@ -27,13 +27,16 @@ from calico.models.qformer import QFormer
 from calico.standins.features import SceneFeatures
 from calico.standins.lessons import LESSON_SHARES, Lesson, SceneIndex, draw_lesson, text_corpus, to_example
 from calico.standins.muon import Muon
-from calico.standins.prompts import mask_iou
+from calico.standins.prompts import LabelPrompts, mask_iou
 from calico.standins.scenes import ScenePool, object_categories, part_classes
 
 LOSSES = LossSection(text=1.0, mask=2.0, dice=1.0, mask_kind="bce")
 _WARMUP_STEPS = 100
 _SHARED = ("language_model", "f_segmentation", "prompt_encoder", "mask_decoder", "grounding_encoder")
 _SIZE_PX = 128
+_PROMPT_WEIGHT = 1.0
+_DECODER_RATE = 0.15
+_FROZEN = ("vision_encoder.", "clip.", "grounding_encoder.", "prompt_encoder.")
 _MAX_NEW_TOKENS = 112
 
 
@@ -43,6 +46,7 @@ class LanguageRun:
 
     Attributes:
         num_scenes: how many scenes of the pool are asked about; their features are kept in memory.
+        prompt_steps: steps in which the prompt of every label is fitted to SAM.
         qformer_steps: steps in which the Q-Former learns alone to name what is there.
         variant_shares: how often each front end gets the batch.
     """
@@ -51,6 +55,7 @@ class LanguageRun:
     num_scenes: int
     num_steps: int
     batch_size: int
+    prompt_steps: int
     qformer_steps: int
     vocabulary_size: int
     variant_shares: tuple[tuple[str, float], ...] = (("calico", 0.6), ("lisa", 0.2), ("glamm", 0.2))
@@ -64,6 +69,26 @@ class Classroom:
 
     index: SceneIndex
     features: SceneFeatures
+
+
+class _PromptTargets:
+    """Pulls f_segmentation's output towards the prompt that SAM already answers for the label.
+
+    Without it the mask decoder unlearns its prompts while f_segmentation still speaks another language.
+    """
+
+    def __init__(self, f_segmentation: nn.Module, prompts: LabelPrompts) -> None:
+        self._table = prompts.embedding.weight.detach()
+        self._prompts_ME = self._table[:0]
+        f_segmentation.register_forward_hook(self._keep)
+
+    def loss(self, lessons: Sequence[Lesson], index: SceneIndex) -> Tensor:
+        """Return the mean squared distance for the lessons of the last forward pass."""
+        labels = [index.label(mask_id) for lesson in lessons for _, mask_id in lesson.mask_ids]
+        return F.mse_loss(self._prompts_ME, self._table[labels])
+
+    def _keep(self, module: nn.Module, inputs: object, prompts_ME: Tensor) -> None:
+        self._prompts_ME = prompts_ME
 
 
 def train_qformer(qformer: QFormer, pool: ScenePool, features: SceneFeatures, run: LanguageRun) -> float:
@@ -135,12 +160,12 @@ def build_models(
     return models
 
 
-def train_language(  # noqa: PLR0913
+def train_language(
     models: Mapping[str, SegmentingModel],
     tokenizer: PreTrainedTokenizerFast,
     run: LanguageRun,
-    train: Classroom,
-    held_out: Classroom,
+    rooms: tuple[Classroom, Classroom],
+    prompts: LabelPrompts,
     *,
     report: Callable[[int, Mapping[str, float]], None],
     report_every: int = 200,
@@ -151,13 +176,16 @@ def train_language(  # noqa: PLR0913
         models: from `build_models`; trained in place, encoders and LoRA excepted.
         tokenizer: of the models.
         run: steps and rates.
-        train, held_out: scenes to learn from and scenes to measure on.
+        rooms: scenes to learn from and scenes to measure on.
+        prompts: of every label, as SAM takes them.
         report: called now and then with the step and its figures.
         report_every: steps between reports.
     """
     torch.manual_seed(run.seed)
     rng = np.random.default_rng([run.seed, 3])
+    train, held_out = rooms
     optimizers = _optimizers(models, run)
+    targets = _PromptTargets(models["calico"].f_segmentation, prompts)
     trained = [
         parameter
         for optimizer in optimizers
@@ -179,7 +207,7 @@ def train_language(  # noqa: PLR0913
         scenes = [scene for lesson in drawn for scene in lesson.scenes]
         output = models[variant](batch, train.features.of(variant, scenes))
         losses = compute_losses(output, batch, LOSSES)
-        losses["total"].backward()
+        (losses["total"] + _PROMPT_WEIGHT * targets.loss(drawn, train.index)).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -281,21 +309,29 @@ def to_batch(
 
 
 def _optimizers(models: Mapping[str, SegmentingModel], run: LanguageRun) -> list[torch.optim.Optimizer]:
-    """Freeze encoders and LoRA; Muon for the matrices of the language model's layers, AdamW for the rest."""
+    """Freeze what is not trained; Muon for matrices of the language model's layers, AdamW for the rest."""
     matrices: dict[int, nn.Parameter] = {}
-    others: dict[int, nn.Parameter] = {}
+    fresh: dict[int, nn.Parameter] = {}
+    decoder: dict[int, nn.Parameter] = {}
     for model in models.values():
         for name, parameter in model.named_parameters():
-            is_frozen = (
-                name.startswith(("vision_encoder.", "clip.", "grounding_encoder.")) or ".lora_" in name
-            )
+            is_frozen = name.startswith(_FROZEN) or ".lora_" in name
             parameter.requires_grad_(not is_frozen)
-            if not is_frozen:
-                is_matrix = name.startswith("language_model.stock.model.layers.") and parameter.ndim == 2
-                (matrices if is_matrix else others)[id(parameter)] = parameter
+            if is_frozen:
+                continue
+            if name.startswith("language_model.stock.model.layers.") and parameter.ndim == 2:
+                matrices[id(parameter)] = parameter
+            elif name.startswith("mask_decoder."):
+                decoder[id(parameter)] = parameter
+            else:
+                fresh[id(parameter)] = parameter
+    groups = [
+        {"params": list(fresh.values())},
+        {"params": list(decoder.values()), "lr": _DECODER_RATE * run.learning_rate},
+    ]
     optimizers: list[torch.optim.Optimizer] = [
         Muon(matrices.values(), lr=run.matrix_learning_rate, weight_decay=0.01),
-        torch.optim.AdamW(others.values(), lr=run.learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW(groups, lr=run.learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
     ]
     for optimizer in optimizers:
         for group in optimizer.param_groups:

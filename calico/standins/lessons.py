@@ -103,6 +103,13 @@ class SceneIndex:
             masks.append(mask_TT & (self._pool.parts_STT[scene] == part) if part else mask_TT)
         return torch.from_numpy(np.stack(masks).astype(np.uint8))
 
+    def label(self, mask_id: str) -> int:
+        """Return the label of a mask as a row of `LabelPrompts`: categories first, then part classes."""
+        scene, number, part = (int(piece) for piece in mask_id.split("/"))
+        if part:
+            return len(object_categories()) + part - 1
+        return int(self._pool.categories_SO[scene, number - 1]) - 1
+
     def _read(self, scene: int) -> list[PairableObject]:
         """Return a scene's objects, left to right; a mask id is "scene/object number/part class or 0"."""
         parts_TT, objects_TT = self._pool.parts_STT[scene], self._pool.objects_STT[scene]

@@ -19,6 +19,7 @@ from calico.standins.vision import draw_scenes, raw_images, to_view
 _WARMUP_STEPS = 100
 _MASK_WEIGHT, _DICE_WEIGHT = 2.0, 1.0
 _MIN_AREA_CELLS = 4
+_FIT_BATCH_SIZE, _FIT_LEARNING_RATE = 8, 0.05
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,7 @@ def train_prompts(
         images_ICHW, parts_ITT, objects_ITT = draw_scenes(pool, rng, chosen)
         found = scene_masks(parts_ITT, objects_ITT, pool.categories_SO[chosen])
         logits_MTT = _predict(modules, prompts, images_ICHW, found)
-        pixel = binary_cross_entropy(logits_MTT, found.masks_MTT).mean()
-        loss = _MASK_WEIGHT * pixel + _DICE_WEIGHT * dice_loss(logits_MTT, found.masks_MTT).mean()
+        loss = _loss(logits_MTT, found.masks_MTT)
         loss.backward()
         nn.utils.clip_grad_norm_([*fresh, *encoder.parameters()], 1.0)
         optimizer.step()
@@ -146,6 +146,37 @@ def train_prompts(
             figures = {"loss": smooth, "cpu_seconds": time.process_time() - started}
             report(step + 1, modules, {**prompt_figures(modules, prompts, held_out), **figures})
     return modules, prompt_figures(modules, prompts, held_out)
+
+
+def fit_label_prompts(
+    modules: Mapping[str, nn.Module], width: int, pool: ScenePool, *, seed: int, num_steps: int
+) -> LabelPrompts:
+    """Find the prompt of every label that a trained SAM answers best; SAM stays as it is.
+
+    Args:
+        modules: "grounding_encoder", "prompt_encoder" and "mask_decoder", trained.
+        width: of a prompt.
+        pool: scenes to fit on.
+        seed: of the start and of the scenes drawn.
+        num_steps: batches of `_FIT_BATCH_SIZE` scenes.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng([seed, 5])
+    prompts = LabelPrompts(width)
+    optimizer = torch.optim.AdamW(
+        prompts.parameters(), lr=_FIT_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0
+    )
+    for module in modules.values():
+        module.requires_grad_(False)
+    for step in range(num_steps):
+        optimizer.param_groups[0]["lr"] = _FIT_LEARNING_RATE * (1.0 - step / num_steps)
+        chosen = rng.integers(0, len(pool), _FIT_BATCH_SIZE).tolist()
+        images_ICHW, parts_ITT, objects_ITT = draw_scenes(pool, rng, chosen)
+        found = scene_masks(parts_ITT, objects_ITT, pool.categories_SO[chosen])
+        _loss(_predict(modules, prompts, images_ICHW, found), found.masks_MTT).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return prompts.requires_grad_(False)
 
 
 @torch.no_grad()
@@ -175,6 +206,11 @@ def mask_iou(predicted_MTT: Tensor, true_MTT: Tensor) -> Tensor:
     shared_M = (predicted_MTT & true_MTT).flatten(1).sum(dim=1).float()
     joined_M = (predicted_MTT | true_MTT).flatten(1).sum(dim=1).float()
     return shared_M / joined_M.clamp(min=1.0)
+
+
+def _loss(logits_MTT: Tensor, masks_MTT: Tensor) -> Tensor:
+    pixel = binary_cross_entropy(logits_MTT, masks_MTT).mean()
+    return _MASK_WEIGHT * pixel + _DICE_WEIGHT * dice_loss(logits_MTT, masks_MTT).mean()
 
 
 def _predict(

@@ -48,3 +48,12 @@ def test_help_imports_nothing_heavy() -> None:
     )
 
     assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] == "stages"], ids=str)
+def test_stages_make_one_call(path: Path) -> None:
+    """Beside what every stage needs, a stage imports one module of the package."""
+    shared = ("calico.config", "calico.core", "calico.errors", "calico.tracking")
+    sources = {str(node.module) for node in ast.walk(parse(path)) if isinstance(node, ast.ImportFrom)}
+
+    assert len([name for name in sources if name.startswith("calico.") and not name.startswith(shared)]) <= 1

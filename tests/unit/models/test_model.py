@@ -246,8 +246,12 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
             module.p = 0.0
     batch, features = training_batch(model), small_features(model, 6)
     plain = _gradients(model, batch, features)
-    model.language_model.stock.gradient_checkpointing_enable({"use_reentrant": False})
+    stock, runs = model.language_model.stock, []
+    enable = getattr(stock, "activation_checkpointing_enable", None) or stock.gradient_checkpointing_enable
+    enable()
+    stock.model.layers[0].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
     checkpointed = _gradients(model, batch, features)
+    assert len(runs) == 2  # once forward, once again for the gradient
     assert plain.keys() == checkpointed.keys()
     for name, gradient in plain.items():
         torch.testing.assert_close(checkpointed[name], gradient, rtol=0, atol=0)

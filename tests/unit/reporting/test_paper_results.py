@@ -44,5 +44,5 @@ def test_time_over_all_tasks_is_the_mean():
 
 def test_object_pairs_are_half_of_the_pairs_of_appendix_b():
     counts = TABLE_3["common_objects"]
-    # Appendix B: objects and parts "roughly half" each. The two part tasks add up to more than the other half.
+    # Appendix B: objects and parts are "roughly half" each; the part tasks add up to more than their half.
     assert counts.total / counts.mean == pytest.approx(NUM_PAIRS / 2, rel=0.005)

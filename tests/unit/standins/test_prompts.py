@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from calico.config import load_config
+from calico.models.mask_decoder import build_mask_decoder, build_prompt_encoder
 from calico.standins.encoders import ENCODERS
-from calico.standins.prompts import PromptRun, mask_iou, scene_masks, train_prompts
+from calico.standins.prompts import PromptRun, fit_label_prompts, mask_iou, scene_masks, train_prompts
 from calico.standins.scenes import SceneSpec, load_pool, object_categories, part_classes
 
 MODEL = load_config("tiny").model
@@ -48,3 +49,22 @@ def test_train_prompts_loss_falls_and_figures_are_shares(tmp_path):
     assert reports[-1]["loss"] < reports[0]["loss"]
     assert set(figures) == {"object_iou", "object_recall_50", "part_iou", "part_recall_50"}
     assert all(0.0 <= value <= 1.0 for value in figures.values())
+
+
+def test_fit_label_prompts_changes_no_module(tmp_path):
+    pool = load_pool(tmp_path, SceneSpec("test", 4, 12, 0.3, 128), num_workers=1)
+    torch.manual_seed(0)
+    modules = {
+        "grounding_encoder": ENCODERS["grounding_encoder"].build(MODEL),
+        "prompt_encoder": build_prompt_encoder(MODEL.grounding),
+        "mask_decoder": build_mask_decoder(MODEL.grounding),
+    }
+    before = [value.clone() for module in modules.values() for value in module.state_dict().values()]
+    prompts = fit_label_prompts(modules, MODEL.grounding.prompt_width, pool, seed=0, num_steps=2)
+    after = [value for module in modules.values() for value in module.state_dict().values()]
+    assert all(first.equal(second) for first, second in zip(before, after, strict=True))
+    assert prompts.embedding.weight.shape == (
+        len(object_categories()) + len(part_classes()),
+        MODEL.grounding.prompt_width,
+    )
+    assert not prompts.embedding.weight.requires_grad
