@@ -136,7 +136,7 @@ class LanguageModelSection(Section):
 
 
 class GroundingSection(Section):
-    """SAM: image encoder, prompt encoder and mask decoder. `window_size` 0 means global attention everywhere."""
+    """SAM: image encoder, prompt encoder and mask decoder; `window_size` 0 is global attention everywhere."""
 
     image_size_px: Positive
     patch_size_px: Positive
@@ -192,7 +192,7 @@ class ModelSection(Section):
 
 
 class LossSection(Section):
-    """Loss weights of section 3.5; `mask_kind` chooses eq. 11's focal loss or GLaMM's binary cross-entropy."""
+    """Weights of section 3.5; `mask_kind` chooses eq. 11's focal loss or GLaMM's binary cross-entropy."""
 
     text: Annotated[float, Field(ge=0.0)]
     mask: Annotated[float, Field(ge=0.0)]
@@ -282,7 +282,7 @@ def variant_name(name: str) -> VariantName:
     """
     for variant in get_args(VariantName):
         if name == variant:
-            return variant  # type: ignore[no-any-return]
+            return variant
     raise ConfigError(f"no model '{name}'; choose one of {', '.join(get_args(VariantName))}.")
 
 

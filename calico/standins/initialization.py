@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
 
 _DIRECTIONS = ((-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0))
@@ -17,7 +16,7 @@ _FURTHEST_TOKENS = 6
 
 
 @torch.no_grad()
-def start_local_sam(encoder: ImageEncoderViT) -> None:
+def start_local_sam(encoder: Any) -> None:
     """Write Gaussian attention into SAM's relative position tables and query biases.
 
     A head's logit is q . R_h[dy] + q . R_w[dx], q its bias at the start. Table columns -d^2 / 4 and d / 2 and

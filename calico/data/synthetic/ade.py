@@ -29,9 +29,7 @@ def image_stem(split: str, index: int) -> str:
     return f"{_PREFIX[split]}{_FIRST_NUMBER[split] + index:08d}"
 
 
-def write_image(
-    root: Path, *, split: str, index: int, scene: Scene, rng: np.random.Generator
-) -> ImageRows:
+def write_image(root: Path, *, split: str, index: int, scene: Scene, rng: np.random.Generator) -> ImageRows:
     """Write one image and its part map and return its object annotations.
 
     Args:

@@ -82,9 +82,7 @@ def draw_strokes(
         draw_regions.polygon(xy, fill=numbers[stroke.part], outline=numbers[stroke.part])
 
 
-def _choose_colours(
-    canvas: Canvas, numbers: dict[str | None, int]
-) -> dict[str | None, tuple[int, ...]]:
+def _choose_colours(canvas: Canvas, numbers: dict[str | None, int]) -> dict[str | None, tuple[int, ...]]:
     """Choose a random colour a part, half of the time near a base colour of the object."""
     rng = canvas.rng
     base = rng.integers(0, 256, 3) if rng.random() < 0.5 else None
@@ -114,9 +112,7 @@ def draw_blob(canvas: Canvas, radius: float) -> None:
     ImageDraw.Draw(canvas.regions).polygon(xy, fill=0, outline=0)
 
 
-def finish_image(
-    canvas: Canvas, regions_HW: np.ndarray, num_regions: int, difficulty: float
-) -> np.ndarray:
+def finish_image(canvas: Canvas, regions_HW: np.ndarray, num_regions: int, difficulty: float) -> np.ndarray:
     """Add part texture, blur and noise."""
     rng = canvas.rng
     image = canvas.image

@@ -26,9 +26,7 @@ _UNKNOWN_FLAGS = ("unknown_color", "unknown_material", "unknown_pattern_marking"
                   "unknown_transparency")  # fmt: skip
 
 
-def write_image(
-    root: Path, *, split: str, index: int, scene: Scene, rng: np.random.Generator
-) -> ImageRows:
+def write_image(root: Path, *, split: str, index: int, scene: Scene, rng: np.random.Generator) -> ImageRows:
     """Write one image below `root`/coco and return its annotations.
 
     Args:
@@ -126,9 +124,7 @@ def _absent_category_ids(scene: Scene) -> list[int]:
     parts_by_category = {entry.category: {p.name for p in entry.parts} for entry in scene.objects}
     absent = [fact[0] for name, fact in PACO_OBJECTS.items() if name not in parts_by_category]
     for category, visible in parts_by_category.items():
-        absent += [
-            part_id for name, part_id in PACO_PART_IDS[category].items() if name not in visible
-        ]
+        absent += [part_id for name, part_id in PACO_PART_IDS[category].items() if name not in visible]
     return sorted(absent)
 
 

@@ -31,17 +31,11 @@ _SHARE_SPLIT_PARTS = 0.2
 def part_category_id(category: str, part: str) -> int:
     """Return the released id 0..39 of an object category's part, e.g. 0 for a dog's head."""
     supercategory = PARTIMAGENET_SUPERCATEGORY[category]
-    names = [
-        (group, name)
-        for group, parts in PARTIMAGENET_PARTS_BY_SUPERCATEGORY.items()
-        for name in parts
-    ]
+    names = [(group, name) for group, parts in PARTIMAGENET_PARTS_BY_SUPERCATEGORY.items() for name in parts]
     return names.index((supercategory, part.title()))
 
 
-def write_image(
-    root: Path, *, split: str, index: int, scene: Scene, rng: np.random.Generator
-) -> ImageRows:
+def write_image(root: Path, *, split: str, index: int, scene: Scene, rng: np.random.Generator) -> ImageRows:
     """Write one image and its two PNGs and return its part annotations.
 
     Args:
@@ -83,11 +77,7 @@ def write_image(
 
 def write_annotations(root: Path, rows_by_split: dict[str, list[ImageRows]]) -> None:
     """Write annotations/{split}/{split}.json; annotation ids count from 1 in each file."""
-    names = [
-        (group, part)
-        for group, parts in PARTIMAGENET_PARTS_BY_SUPERCATEGORY.items()
-        for part in parts
-    ]
+    names = [(group, part) for group, parts in PARTIMAGENET_PARTS_BY_SUPERCATEGORY.items() for part in parts]
     categories = [
         {"id": number, "name": f"{group} {part}", "supercategory": group}
         for number, (group, part) in enumerate(names)

@@ -98,9 +98,7 @@ def render_scene(
     )
 
 
-def _checked_choices(
-    source: str, difficulty: float, categories: Sequence[str] | None
-) -> tuple[str, ...]:
+def _checked_choices(source: str, difficulty: float, categories: Sequence[str] | None) -> tuple[str, ...]:
     """Return the categories to choose from, or say which argument is wrong."""
     if source not in CATALOGUE:
         raise ConfigError(f"source {source!r} is not one of {sorted(CATALOGUE)}")
@@ -110,8 +108,7 @@ def _checked_choices(
     unknown = [name for name in choices if name not in CATALOGUE[source]]
     if unknown or not choices:
         raise ConfigError(
-            f"categories {unknown or choices} of {source!r} are not a choice of "
-            f"{sorted(CATALOGUE[source])}"
+            f"categories {unknown or choices} of {source!r} are not a choice of {sorted(CATALOGUE[source])}"
         )
     return choices
 
@@ -176,21 +173,15 @@ def _choose_poses(
     return poses
 
 
-def _sketch_object(
-    rng: np.random.Generator, source: str, category: str, difficulty: float
-) -> list[Stroke]:
+def _sketch_object(rng: np.random.Generator, source: str, category: str, difficulty: float) -> list[Stroke]:
     """Decide which parts show, and draw them in the object's own frame."""
-    shown = frozenset(
-        spec.name for spec in CATALOGUE[source][category] if rng.random() < spec.probability
-    )
+    shown = frozenset(spec.name for spec in CATALOGUE[source][category] if rng.random() < spec.probability)
     sketch = Sketch(rng, shown, jitter=0.8 + 0.7 * difficulty)
     SHAPES[source][category](sketch)
     return sketch.strokes
 
 
-def _read_object(
-    regions_HW: np.ndarray, category: str, numbers: dict[str | None, int]
-) -> SceneObject | None:
+def _read_object(regions_HW: np.ndarray, category: str, numbers: dict[str | None, int]) -> SceneObject | None:
     """Cut an object's masks from the regions; None if too little of it is visible."""
     area_scale = regions_HW.size / (128 * 128)
     first = numbers[None]

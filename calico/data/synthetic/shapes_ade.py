@@ -78,9 +78,7 @@ def draw_lamp(sketch: Sketch) -> None:
     sketch.box("tube", x - 0.11, -0.3, x + 0.11, 0.84)
     sketch.polygon("base", (x - 0.3, 0.64), (x + 0.3, 0.64), (x + 0.54, 0.98), (x - 0.54, 0.98))
     wide, narrow = sketch.near(0.74, 0.08), sketch.near(0.36, 0.06)
-    sketch.polygon(
-        "shade", (x - narrow, -0.98), (x + narrow, -0.98), (x + wide, -0.12), (x - wide, -0.12)
-    )
+    sketch.polygon("shade", (x - narrow, -0.98), (x + narrow, -0.98), (x + wide, -0.12), (x - wide, -0.12))
 
 
 def draw_sofa(sketch: Sketch) -> None:
@@ -91,9 +89,7 @@ def draw_sofa(sketch: Sketch) -> None:
     sketch.box("back", -0.82, top, 0.82, 0.15)
     sketch.line((0.0, top + 0.06), (0.0, 0.05), width=0.04)
     for x in (-0.38, 0.38):
-        sketch.polygon(
-            "back pillow", (x - 0.27, -0.28), (x + 0.27, -0.28), (x + 0.3, 0.16), (x - 0.3, 0.16)
-        )
+        sketch.polygon("back pillow", (x - 0.27, -0.28), (x + 0.27, -0.28), (x + 0.3, 0.16), (x - 0.3, 0.16))
     sketch.box("seat base", -0.8, 0.1, 0.8, 0.6)
     sketch.line((-0.7, 0.32), (0.7, 0.32), width=0.04)
     for side in (-1, 1):
@@ -119,9 +115,7 @@ def draw_table(sketch: Sketch) -> None:
     sketch.polygon("shelf", (-0.62, 0.36), (0.62, 0.36), (0.86, 0.6), (-0.86, 0.6))
     for x in (-0.84, 0.84):
         sketch.box("leg", x - 0.11, top + 0.2, x + 0.11, 0.86)
-    sketch.polygon(
-        "top", (-0.68, top - 0.08), (0.68, top - 0.08), (1.0, top + 0.36), (-1.0, top + 0.36)
-    )
+    sketch.polygon("top", (-0.68, top - 0.08), (0.68, top - 0.08), (1.0, top + 0.36), (-1.0, top + 0.36))
     sketch.box("drawer", -0.42, top + 0.36, 0.42, top + 0.68)
     if sketch.shows("drawer"):
         sketch.dot((0.0, top + 0.52), 0.05)

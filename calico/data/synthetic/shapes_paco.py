@@ -28,9 +28,7 @@ def draw_hammer(sketch: Sketch) -> None:
     sketch.box("grip", -half - 0.06, 0.35, half + 0.06, 1.0)
     sketch.polygon("head", (-0.26, -0.9), (0.3, -0.9), (0.3, -0.48), (-0.26, -0.48))
     sketch.box("head", 0.26, -0.96, 0.62, -0.4)
-    sketch.polygon(
-        "head", (-0.22, -0.9), (-0.22, -0.6), (-0.55, -0.42), (-0.85, -0.2), (-0.72, -0.62)
-    )
+    sketch.polygon("head", (-0.22, -0.9), (-0.22, -0.6), (-0.55, -0.42), (-0.85, -0.2), (-0.72, -0.62))
 
 
 def draw_handbag(sketch: Sketch) -> None:

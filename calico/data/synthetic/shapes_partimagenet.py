@@ -64,9 +64,7 @@ def draw_cat(sketch: Sketch) -> None:
         sketch.ellipse("foot", (x, 0.84), (0.22, 0.15))
     y = sketch.near(-0.42, 0.04)
     for side in (-1, 1):
-        sketch.polygon(
-            "head", (side * 0.44, y - 0.55), (side * 0.42, y + 0.02), (side * 0.04, y - 0.25)
-        )
+        sketch.polygon("head", (side * 0.44, y - 0.55), (side * 0.42, y + 0.02), (side * 0.04, y - 0.25))
     sketch.ellipse("head", (0.0, y), (0.46, 0.37))
     for side in (-1, 1):
         sketch.dot((side * 0.18, y - 0.08), 0.07)
@@ -112,9 +110,7 @@ def draw_fish(sketch: Sketch) -> None:
     """Draw a fish in side view, facing right."""
     half = sketch.near(0.42, 0.05)
     notch = sketch.near(-0.75, 0.04)
-    sketch.polygon(
-        "fin", (-0.4, -half * 0.5), (-0.35, -half - 0.4), (0.2, -half - 0.3), (0.25, -half * 0.6)
-    )
+    sketch.polygon("fin", (-0.4, -half * 0.5), (-0.35, -half - 0.4), (0.2, -half - 0.3), (0.25, -half * 0.6))
     sketch.polygon("fin", (-0.25, half * 0.5), (-0.35, half + 0.34), (0.1, half * 0.7))
     sketch.polygon("tail", (-0.5, -0.1), (-1.0, -0.5), (notch, 0.0), (-1.0, 0.5), (-0.5, 0.1))
     sketch.ellipse("body", (0.05, 0.0), (0.68, half))
