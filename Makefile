@@ -59,5 +59,5 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 		echo "venv without ensurepip; taking pip from $(PYTHON)"; \
 		$(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python .venv/bin/python install --quiet pip; }
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt uv
-	.venv/bin/uv pip install --compile-bytecode --python .venv/bin/python $(PACKAGES) || .venv/bin/python -m pip install $(PACKAGES)
+	.venv/bin/uv pip install --python .venv/bin/python $(PACKAGES) || .venv/bin/python -m pip install $(PACKAGES)
 	@touch $@

@@ -25,18 +25,12 @@ from calico.language_models.tokenizer import save_tokenizer
 from calico.models.mask_decoder import build_mask_decoder, build_prompt_encoder
 from calico.standins.encoders import ENCODERS
 from calico.standins.features import scene_features
-from calico.standins.language import (
-    Classroom,
-    LanguageRun,
-    build_models,
-    lesson_figures,
-    make_tokenizer,
-    train_language,
-    train_qformer,
-)
+from calico.standins.language import LanguageRun, build_models, make_tokenizer, train_language
 from calico.standins.lessons import SceneIndex
+from calico.standins.presence import train_qformer
 from calico.standins.prompts import PromptRun, fit_label_prompts, prompt_figures, train_prompts
 from calico.standins.scenes import ScenePool, SceneSpec, load_pool
+from calico.standins.scoring import Classroom, lesson_figures
 from calico.standins.vision import DenseRun, train_encoder
 
 _COMMAND = "python -m calico.standins"
@@ -55,7 +49,7 @@ _PROMPT_RUN = PromptRun(seed=105, num_steps=1500, batch_size=8)
 _LANGUAGE_RUN = LanguageRun(
     seed=106,
     num_scenes=5000,
-    num_steps=800,
+    num_steps=900,
     batch_size=12,
     prompt_steps=300,
     qformer_steps=600,
@@ -228,7 +222,9 @@ def train_speech(workshop: Workshop, report: Report) -> tuple[Modules, dict[str,
         Classroom(SceneIndex(scenes, _compared_categories()), scene_features(scenes, encoders, model))
         for scenes in (pool, workshop.held_out)
     )
-    f1 = train_qformer(models["calico"].qformer, pool, learning.features, run)
+    f1 = train_qformer(
+        models["calico"].qformer, pool, learning.features, seed=run.seed, num_steps=run.qformer_steps
+    )
     report(run.qformer_steps, {"qformer_f1": f1})
     prompts = fit_label_prompts(
         {"grounding_encoder": encoders["grounding_encoder"], **sam},

@@ -7,7 +7,7 @@ finetuned from the same knowledge. Batches take turns between them.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,28 +16,21 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from calico.config import LossSection, ModelSection
-from calico.core.records import Batch
 from calico.core.tokens import SEG
-from calico.data.loading.collate import collate
-from calico.data.pairs.conversation import parse_answer
-from calico.language_models.tokenizer import build_tokenizer, decode_answer, encode_example
+from calico.language_models.tokenizer import build_tokenizer
 from calico.models.losses import compute_losses
 from calico.models.model import SegmentingModel, build_model
-from calico.models.qformer import QFormer
-from calico.standins.features import SceneFeatures
-from calico.standins.lessons import LESSON_SHARES, Lesson, SceneIndex, draw_lesson, text_corpus, to_example
+from calico.standins.lessons import LESSON_SHARES, Lesson, SceneIndex, draw_lesson, text_corpus
 from calico.standins.muon import Muon
-from calico.standins.prompts import LabelPrompts, mask_iou
-from calico.standins.scenes import ScenePool, object_categories, part_classes
+from calico.standins.prompts import LabelPrompts
+from calico.standins.scoring import Classroom, lesson_figures, to_batch
 
 LOSSES = LossSection(text=1.0, mask=2.0, dice=1.0, mask_kind="bce")
 _WARMUP_STEPS = 100
 _SHARED = ("language_model", "f_segmentation", "prompt_encoder", "mask_decoder", "grounding_encoder")
-_SIZE_PX = 128
 _PROMPT_WEIGHT = 1.0
 _DECODER_RATE = 0.15
 _FROZEN = ("vision_encoder.", "clip.", "grounding_encoder.", "prompt_encoder.")
-_MAX_NEW_TOKENS = 112
 
 
 @dataclass(frozen=True)
@@ -63,14 +56,6 @@ class LanguageRun:
     matrix_learning_rate: float = 0.01
 
 
-@dataclass(frozen=True)
-class Classroom:
-    """Scenes with their objects and their features."""
-
-    index: SceneIndex
-    features: SceneFeatures
-
-
 class _PromptTargets:
     """Pulls f_segmentation's output towards the prompt that SAM already answers for the label.
 
@@ -89,41 +74,6 @@ class _PromptTargets:
 
     def _keep(self, module: nn.Module, inputs: object, prompts_ME: Tensor) -> None:
         self._prompts_ME = prompts_ME
-
-
-def train_qformer(qformer: QFormer, pool: ScenePool, features: SceneFeatures, run: LanguageRun) -> float:
-    """Teach the Q-Former which objects and parts an image shows, whichever query says so.
-
-    Args:
-        qformer: trained in place.
-        pool, features: scenes; the last tenth is kept to measure on.
-        run: steps and rates.
-
-    Returns:
-        The F1 of present classes, object categories and parts, on the kept scenes.
-    """
-    rng = np.random.default_rng([run.seed, 2])
-    present_SC = torch.from_numpy(_presence(pool))
-    head = nn.Linear(qformer.query_tokens.shape[-1], present_SC.shape[1])
-    optimizer = torch.optim.AdamW(
-        [*qformer.parameters(), *head.parameters()], lr=run.learning_rate, betas=(0.9, 0.98)
-    )
-    num_train = len(pool) - len(pool) // 10
-    for step in range(run.qformer_steps):
-        share = min(1.0, (step + 1) / _WARMUP_STEPS, 1.05 - step / run.qformer_steps)
-        optimizer.param_groups[0]["lr"] = run.learning_rate * share
-        index = torch.from_numpy(rng.integers(0, num_train, 48))
-        logits_IC = head(qformer(features.global_SPF["calico"][index].float())).logsumexp(dim=1)
-        loss = F.binary_cross_entropy_with_logits(logits_IC, present_SC[index])
-        loss.backward()
-        nn.utils.clip_grad_norm_(qformer.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    with torch.no_grad():
-        kept = features.global_SPF["calico"][num_train:].float()
-        predicted_SC = head(qformer(kept)).logsumexp(dim=1) > 0
-    true_SC = present_SC[num_train:] > 0
-    return float(2 * (predicted_SC & true_SC).sum() / (predicted_SC.sum() + true_SC.sum()).clamp(min=1))
 
 
 def build_models(
@@ -222,90 +172,9 @@ def train_language(
             report(step + 1, {**facts, **figures, "cpu_seconds": time.process_time() - started})
 
 
-@torch.no_grad()
-def lesson_figures(
-    model: SegmentingModel,
-    variant: str,
-    tokenizer: PreTrainedTokenizerFast,
-    room: Classroom,
-    *,
-    num_lessons: int,
-    seed: int,
-    max_new_tokens: int = _MAX_NEW_TOKENS,
-) -> dict[str, float]:
-    """Let the model answer lessons and compare.
-
-    Returns:
-        Of each lesson: `exact`, the share of answers with exactly the true (image, label) pairs;
-        `label_recall`; `mask_iou`, the mean over masks whose label is right; `recall_50`, the share of true
-        masks found with the right label and IoU of at least 0.5.
-    """
-    figures: dict[str, float] = {}
-    for name in LESSON_SHARES:
-        rng = np.random.default_rng([seed, 4])
-        lessons = [draw_lesson(name, room.index, rng) for _ in range(num_lessons)]
-        counts = np.zeros(5)
-        for start in range(0, num_lessons, 30):
-            counts += _score(model, variant, tokenizer, room, lessons[start : start + 30], max_new_tokens)
-        exact, named, wanted, iou, found = counts
-        figures |= {
-            f"{name}/exact": exact / num_lessons,
-            f"{name}/label_recall": named / wanted,
-            f"{name}/mask_iou": iou / max(named, 1.0),
-            f"{name}/recall_50": found / wanted,
-        }
-    return figures
-
-
-def _score(
-    model: SegmentingModel,
-    variant: str,
-    tokenizer: PreTrainedTokenizerFast,
-    room: Classroom,
-    lessons: list[Lesson],
-    max_new_tokens: int,
-) -> np.ndarray:
-    """Return exact answers, right labels, true labels, summed IoU of right labels, and masks found."""
-    batch = to_batch(lessons, room.index, model, tokenizer, left=True)
-    features = room.features.of(variant, [scene for lesson in lessons for scene in lesson.scenes])
-    answers = model.generate(batch, features, max_new_tokens=max_new_tokens)
-    counts, first_image = np.zeros(5), 0
-    for lesson, answer in zip(lessons, answers, strict=True):
-        num_images = len(lesson.scenes)
-        parsed = parse_answer(decode_answer(tokenizer, answer.ids), num_images)
-        true = parse_answer(lesson.answer, num_images).phrases
-        predicted = {(phrase.label, phrase.image_index): ordinal for phrase, ordinal in parsed.phrases}
-        wanted = {(phrase.label, phrase.image_index): ordinal for phrase, ordinal in true}
-        matched = [(predicted[key], wanted[key]) for key in wanted if key in predicted]
-        counts[:3] += [predicted.keys() == wanted.keys(), len(matched), len(wanted)]
-        if matched:
-            images = torch.tensor([first_image + lesson.mask_ids[place][0] for _, place in matched])
-            states_MD = answer.seg_states_MD[torch.tensor([ordinal for ordinal, _ in matched])]
-            logits_MGG, _ = model.decode_masks(states_MD, images, features)
-            true_MTT = room.index.masks([lesson.mask_ids[place][1] for _, place in matched]) > 0
-            iou_M = mask_iou(logits_MGG > 0, true_MTT)
-            counts[3:] += [float(iou_M.sum()), float((iou_M >= 0.5).sum())]
-        first_image += num_images
-    return counts
-
-
 def make_tokenizer(vocabulary_size: int) -> PreTrainedTokenizerFast:
     """Train the tokenizer on every wording of the lessons and of the pipeline."""
     return build_tokenizer(text_corpus(), vocabulary_size)
-
-
-def to_batch(
-    lessons: list[Lesson],
-    index: SceneIndex,
-    model: SegmentingModel,
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    left: bool = False,
-) -> Batch:
-    """Collate lessons for a model; `left` pads prompts for generation."""
-    encode = partial(encode_example, tokenizer, tokens_per_image=model.tokens_per_image)
-    examples = [to_example(lesson, index, encode, _SIZE_PX) for lesson in lessons]
-    return collate(examples, pad_id=tokenizer.pad_token_id, seg_id=model.seg_id, left=left)
 
 
 def _optimizers(models: Mapping[str, SegmentingModel], run: LanguageRun) -> list[torch.optim.Optimizer]:
@@ -325,7 +194,7 @@ def _optimizers(models: Mapping[str, SegmentingModel], run: LanguageRun) -> list
                 decoder[id(parameter)] = parameter
             else:
                 fresh[id(parameter)] = parameter
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": list(fresh.values())},
         {"params": list(decoder.values()), "lr": _DECODER_RATE * run.learning_rate},
     ]
@@ -337,14 +206,3 @@ def _optimizers(models: Mapping[str, SegmentingModel], run: LanguageRun) -> list
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
     return optimizers
-
-
-def _presence(pool: ScenePool) -> np.ndarray:
-    """Return which part classes and object categories each scene shows, float32 (scenes, classes)."""
-    num_parts, num_categories = len(part_classes()), len(object_categories())
-    present = np.zeros((len(pool), num_parts + num_categories + 1), dtype=np.float32)
-    for scene in range(len(pool)):
-        parts = np.unique(pool.parts_STT[scene])
-        present[scene, parts[(parts > 0) & (parts <= num_parts)].astype(int) - 1] = 1.0
-        present[scene, num_parts + pool.categories_SO[scene].astype(int)] = 1.0
-    return np.delete(present, num_parts, axis=1)  # category 0 stands for "no further object"

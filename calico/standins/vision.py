@@ -74,14 +74,28 @@ class _Targets:
             self.is_name_CN[index, 1 + head.part_names.index(name)] = 1.0
 
     def loss(self, head: DenseHead, tokens_IPF: Tensor, parts_ITT: Tensor) -> Tensor:
-        """Return the loss of all three heads; the two of names see each token's whole square."""
+        """Return the loss of all three heads.
+
+        A token that stands for several cells learns the class at the centre of each; a token that stands for
+        itself learns what share each class has of its square.
+        """
         side = round(tokens_IPF.shape[1] ** 0.5)
-        shares_IPC = class_shares(parts_ITT, side)
         cells = head(tokens_IPF)
-        cell_shares = class_shares(parts_ITT, cells.shape[1]) if head.num_cells > 1 else shares_IPC
+        if head.num_cells > 1:
+            parts_ITT = centre_labels(parts_ITT, cells.shape[1])
+            cell_shares = class_shares(parts_ITT, cells.shape[1])
+            shares_IPC = class_shares(centre_labels(parts_ITT, side), side)
+        else:
+            cell_shares = shares_IPC = class_shares(parts_ITT, side)
         auxiliary = _soft_cross_entropy(head.objects(tokens_IPF), shares_IPC @ self.is_object_CO)
         auxiliary = auxiliary + _soft_cross_entropy(head.names(tokens_IPF), shares_IPC @ self.is_name_CN)
         return _soft_cross_entropy(cells.flatten(1, 2), cell_shares) + _AUXILIARY_WEIGHT * auxiliary
+
+
+def centre_labels(labels_ITT: Tensor, side: int) -> Tensor:
+    """Sample a map at the centres of side x side squares, (I, side, side)."""
+    index = ((torch.arange(side) + 0.5) * labels_ITT.shape[-1] / side).long()
+    return labels_ITT[:, index][:, :, index]
 
 
 def class_shares(parts_ITT: Tensor, side: int) -> Tensor:
@@ -92,8 +106,8 @@ def class_shares(parts_ITT: Tensor, side: int) -> Tensor:
     """
     num_images, size = parts_ITT.shape[0], parts_ITT.shape[-1]
     step = -(-size // side)
-    index = ((torch.arange(side * step) + 0.5) * size / (side * step)).long()
-    squares = parts_ITT[:, index][:, :, index].view(num_images, side, step, side, step).transpose(2, 3)
+    finer = centre_labels(parts_ITT, side * step)
+    squares = finer.view(num_images, side, step, side, step).transpose(2, 3)
     labels = squares.reshape(num_images * side * side, step * step)
     rows = torch.arange(len(labels))[:, None] * 256
     counts = torch.bincount((labels + rows).flatten(), minlength=len(labels) * 256).view(len(labels), 256)
@@ -206,6 +220,8 @@ def dense_miou(
         images = raw_images(held_out.images_SHWC[start : start + 50])
         parts_ITT = torch.from_numpy(np.array(held_out.parts_STT[start : start + 50])).long()
         logits = head(kind.encode(encoder, to_view(images, kind.view, side_px)))
+        if head.num_cells > 1:
+            parts_ITT = centre_labels(parts_ITT, logits.shape[1])
         shares, predicted = class_shares(parts_ITT, logits.shape[1]), logits.argmax(dim=-1).flatten(1)
         is_counted = shares.sum(dim=-1) > 0
         pairs = shares.argmax(dim=-1)[is_counted] * num_classes + predicted[is_counted]

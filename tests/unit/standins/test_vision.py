@@ -7,7 +7,14 @@ import torch
 from calico.config import load_config
 from calico.data.loading.views import ViewSizes, make_views
 from calico.standins.scenes import NO_PART, SceneSpec, load_pool, part_classes
-from calico.standins.vision import DenseRun, class_shares, draw_scenes, to_view, train_encoder
+from calico.standins.vision import (
+    DenseRun,
+    centre_labels,
+    class_shares,
+    draw_scenes,
+    to_view,
+    train_encoder,
+)
 
 MODEL = load_config("tiny").model
 
@@ -65,3 +72,18 @@ def test_train_encoder_loss_falls(pool):
     assert reports[-1]["loss"] < 0.95 * reports[0]["loss"]
     assert set(figures) == {"dense_miou_128_px", "dense_miou_96_px"}
     assert all(0.0 <= value <= 1.0 for value in figures.values())
+
+
+def test_centre_labels_takes_the_centre_of_each_square():
+    labels_ITT = torch.arange(16).view(1, 4, 4)
+    assert centre_labels(labels_ITT, 2).tolist() == [[[5, 7], [13, 15]]]
+    assert centre_labels(labels_ITT, 4).equal(labels_ITT)
+
+
+def test_train_encoder_stop_step_ends_a_longer_schedule(pool):
+    steps = []
+    run = DenseRun(seed=0, num_steps=1000, stop_step=2, batch_size=2, cells_per_token=2)
+    train_encoder(
+        "grounding_encoder", MODEL, run, pool, pool, report=lambda *r: steps.append(r[0]), report_every=1
+    )
+    assert steps == [1, 2]
