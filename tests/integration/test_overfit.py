@@ -22,13 +22,13 @@ from calico.training.finetune import finetune
 
 pytestmark = pytest.mark.integration
 
-NUM_IMAGES = SplitCounts(train=16, val=4, test=4)
+NUM_IMAGES = SplitCounts(train=16, val=2, test=2)
 
 
 def make_config():
     config = load_config("tiny")
     sources = dict.fromkeys(config.synthesize.num_images, NUM_IMAGES)
-    counts = SplitCounts(train=6, val=1, test=1)
+    counts = SplitCounts(train=6, val=0, test=0)
     changes = {
         "synthesize": {"num_images": sources, "num_grand_images": 0, "difficulty": 0.0},
         "pair": {"num_pairs": counts},
