@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Micro-batches are cut from at most this many steps' worth of samples, sorted by size and shuffled again: at tiny
-# size 8 % of the tokens are padding then, 32 % with random micro-batches (measured on 4,200 pairs, batches of 12).
+# Micro-batches are cut from at most this many steps' worth of samples, sorted by size and shuffled again.
+# Measured on the tiny pairs in batches of 12: 8 % of the tokens are padding then, 32 % without sorting.
 _MAX_WINDOW_STEPS = 16
 
 
