@@ -8,7 +8,9 @@ PACKAGES := --constraint constraints.txt --editable '.[all]'
 REPORT := artifacts/tiny/report
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Installs into .venv with these versions, whatever the machine's pip is configured to do.
 export PIP_USER = 0
+export PIP_CONSTRAINT = constraints.txt
 export DO_NOT_TRACK ?= 1
 export DVC_NO_ANALYTICS ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
