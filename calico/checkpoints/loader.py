@@ -4,6 +4,7 @@ A component file holds the stock module's own names. Adapters that were put into
 part of it, and the names that they change are read as if they were not there.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -150,8 +151,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(str(path), framework="pt") as stream:
             names: list[str] = list(stream.keys())
-            return {name: stream.get_tensor(name) for name in names}, dict(stream.metadata() or {})
-    except (SafetensorError, OSError) as error:
+            facts: dict[str, str] = json.loads((stream.metadata() or {}).get("facts", "{}"))
+            return {name: stream.get_tensor(name) for name in names}, facts
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         size = Path(path).stat().st_size
         raise CheckpointError(
             f"{path}: not a complete safetensors file ({size} bytes; {error}). "
@@ -188,8 +190,9 @@ def _write_tensors(
     facts: Mapping[str, str] | None = None,
 ) -> None:
     stored = {name: _storable(tensor, dtype) for name, tensor in tensors.items()}
+    # One entry: safetensors writes several in an order that changes from process to process.
     with atomic_path(path) as temporary:
-        save_file(stored, temporary, metadata=dict(sorted((facts or {}).items())))
+        save_file(stored, temporary, metadata={"facts": json.dumps(dict(facts or {}), sort_keys=True)})
 
 
 def _storable(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
