@@ -35,6 +35,16 @@ class Assembly:
     digests: Mapping[str, str]
 
 
+def configure_torch(runtime: RuntimeSection) -> None:
+    """Set the number of threads, on which the last bits of a result depend, and flush denormal numbers.
+
+    Call it before the first tensor operation. Measured when the masks of four pairs were learnt by heart:
+    gradients below 1e-38 made a step on a CPU take up to 50 s instead of 0.2 s.
+    """
+    torch.set_num_threads(runtime.num_threads)
+    torch.set_flush_denormal(True)
+
+
 def open_pretrained(section: ModelSection, variant: VariantName, artifacts_path: Path) -> Assembly:
     """Build a model from its pretrained parts; everything else in it is random, from torch's generator.
 

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from calico.assembly import open_finetuned
+from calico.assembly import configure_torch, open_finetuned
 from calico.config import Config, VariantName
 from calico.core import tables
 from calico.core.records import PairSample
@@ -38,7 +36,7 @@ def predict(
         CheckpointError: weights are missing or damaged.
         DataError: a table or an image is missing or damaged.
     """
-    torch.set_num_threads(config.runtime.num_threads)
+    configure_torch(config.runtime)
     pairs = sorted(
         tables.read_pairs(artifacts_path / "pair" / "test.parquet"),
         key=lambda pair: (pair.task, pair.pair_id),

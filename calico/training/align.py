@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from calico.assembly import ALIGNED_FILE, open_pretrained
+from calico.assembly import ALIGNED_FILE, configure_torch, open_pretrained
 from calico.config import Config
 from calico.data.loading.dataset import build_caption_dataset
 from calico.tracking import Run
@@ -29,7 +29,7 @@ def align(config: Config, *, artifacts_path: Path, output_path: Path, run: Run) 
         TrainingError: a loss became NaN or infinite.
     """
     section = config.align
-    torch.set_num_threads(config.runtime.num_threads)
+    configure_torch(config.runtime)
     torch.manual_seed(section.seed)
     assembly = open_pretrained(config.model, "calico", artifacts_path)
     dataset = build_caption_dataset(

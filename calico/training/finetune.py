@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from calico.assembly import TRAINED_FILE, open_aligned
+from calico.assembly import TRAINED_FILE, configure_torch, open_aligned
 from calico.config import Config, VariantName
 from calico.data.loading.dataset import build_pair_dataset
 from calico.tracking import Run
@@ -31,7 +31,7 @@ def finetune(
         TrainingError: a loss became NaN or infinite.
     """
     section = config.finetune
-    torch.set_num_threads(config.runtime.num_threads)
+    configure_torch(config.runtime)
     torch.manual_seed(section.seed)
     assembly = open_aligned(config.model, variant, artifacts_path)
     dataset = build_pair_dataset(

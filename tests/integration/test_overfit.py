@@ -1,5 +1,7 @@
 """CALICO learns four pairs by heart: data, model, losses, generation and masks belong together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from calico.checkpoints.prepare import prepare_checkpoints
 from calico.config import SplitCounts, load_config
 from calico.core import tables
 from calico.core.masks import iou_matrix
+from calico.core.records import Phrase
 from calico.core.tokens import TASKS
 from calico.data.annotations.unify import unify
+from calico.data.pairs.conversation import choose_wording, render_answer, render_prompt
 from calico.data.pairs.curate import curate
 from calico.data.pairs.pairing import pair
 from calico.data.synthetic.generate import synthesize
@@ -32,7 +36,7 @@ def make_config():
     changes = {
         "synthesize": {"num_images": sources, "num_grand_images": 0, "difficulty": 0.0},
         "pair": {"num_pairs": counts},
-        "finetune": {"num_steps": 150, "batch_size": 4, "warmup_steps": 10},
+        "finetune": {"num_steps": 80, "batch_size": 4, "warmup_steps": 10},
     }
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
@@ -63,6 +67,18 @@ def true_masks(artifacts_path):
     return {**objects, **parts}
 
 
+def questions_as_trained(pairs, images, seed):
+    """Return each pair's question and answer in the words that were drawn for it in training."""
+    questions, answers = ask(pairs, [one.image_ids for one in pairs], images), []
+    for row, sample in enumerate(pairs):
+        question_index, opener_index = choose_wording(sample.task, sample.pair_id, seed)
+        prompt = render_prompt(sample.task, len(sample.image_ids), question_index=question_index)
+        questions[row] = replace(questions[row], prompt=prompt)
+        phrases = [Phrase(target.label, target.image_index) for target in sample.targets]
+        answers.append(render_answer(sample.task, phrases, opener_index=opener_index))
+    return questions, answers
+
+
 def test_calico_learns_four_pairs_by_heart(tmp_path):
     torch.manual_seed(0)
     config = make_config()
@@ -72,12 +88,13 @@ def test_calico_learns_four_pairs_by_heart(tmp_path):
     )
     images = open_images(config, "calico", tmp_path)
     predictor = open_predictor(config, "calico", tmp_path, pairs, images)
-    predictions = predictor.predict(ask(pairs, [one.image_ids for one in pairs], images))
+    questions, answers = questions_as_trained(pairs, images, config.finetune.seed)
+    predictions = predictor.predict(questions)
+    assert [prediction.answer.text for prediction in predictions] == answers
     masks = true_masks(tmp_path)
-    ious = []
-    for sample, prediction in zip(pairs, predictions, strict=True):
-        expected = [(target.label, target.image_index) for target in sample.targets]
-        assert [(mask.label, mask.image_index) for mask in prediction.masks] == expected
-        for target, mask in zip(sample.targets, prediction.masks, strict=True):
-            ious.append(iou_matrix([mask.rle], [masks[target.part_id or target.object_id]])[0, 0])
+    ious = [
+        iou_matrix([mask.rle], [masks[target.part_id or target.object_id]])[0, 0]
+        for sample, prediction in zip(pairs, predictions, strict=True)
+        for target, mask in zip(sample.targets, prediction.masks, strict=True)
+    ]
     assert np.mean(ious) > 0.9, ious
