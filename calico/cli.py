@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from calico.predictors.protocol import Prediction
 
+_DEFAULT_TASK = "common_parts"
 _OVERLAY_SIDE_PX = 1600
 
 
@@ -39,7 +40,11 @@ def _parser() -> argparse.ArgumentParser:
 
     segment = commands.add_parser("segment", help="segment what images share, or what tells them apart")
     segment.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    segment.add_argument("--task", choices=TASKS, help="ask this task's question about two or more images")
+    segment.add_argument(
+        "--task",
+        choices=TASKS,
+        help=f"ask this task's question about two or more images (default: {_DEFAULT_TASK})",
+    )
     segment.add_argument("--question", metavar="TEXT", help="ask this instead, about one or more images")
     segment.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for overlays and result.json"
@@ -60,14 +65,15 @@ def _segment(options: argparse.Namespace) -> None:
     from calico.data.loading.views import read_image
     from calico.segmenter import Segmenter
 
+    task = options.task or (_DEFAULT_TASK if options.question is None else None)
     images = [read_image(path) for path in options.images]
     segmenter = Segmenter.from_artifacts(options.profile, options.model)
-    prediction = segmenter.segment(images, task=options.task, question=options.question)
+    prediction = segmenter.segment(images, task=task, question=options.question)
     overlays = _draw(images, prediction)
     result = {
         "profile": options.profile,
         "model": options.model,
-        "task": options.task,
+        "task": task,
         "question": options.question,
         "text": prediction.answer.text,
         "num_malformed": prediction.answer.num_malformed,

@@ -51,8 +51,8 @@ def test_losses_of_twenty_steps_stay_the_same(tmp_path):
     for stage, lines in golden.items():
         for name in LOSSES:
             expected = [line[name] for line in lines]
-            # TOLERANCE
-            assert [line[name] for line in curves[stage]] == pytest.approx(expected, rel=1e-3), (stage, name)
+            # One and two threads differ by 2e-7 at the most; other processors and releases round otherwise.
+            assert [line[name] for line in curves[stage]] == pytest.approx(expected, rel=1e-4), (stage, name)
 
 
 def main(reason: str) -> None:

@@ -103,12 +103,13 @@ def test_weights_changed_after_finetuning_are_refused(root, tmp_path):
 def segment_with_cli(root, images, monkeypatch, capsys):
     """Run the command in `root`; return what it wrote and printed."""
     monkeypatch.chdir(root)
-    main(["segment", *map(str, images), "--task", "common_parts", "--out", "out"])
+    main(["segment", *map(str, images), "--out", "out"])
     return json.loads((root / "out" / "result.json").read_text()), capsys.readouterr().out
 
 
 def test_the_command_writes_overlays_and_a_result(root, image_path, monkeypatch, capsys):
     result, printed = segment_with_cli(root, [image_path, image_path], monkeypatch, capsys)
+    assert result["task"] == "common_parts"
     assert result["text"] in printed
     assert [image["overlay"] for image in result["images"]] == ["overlay_1.png", "overlay_2.png"]
     for image in result["images"]:
