@@ -1,6 +1,7 @@
 """Put a model together: architecture, pretrained parts, what the alignment and the finetuning trained."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,14 +36,21 @@ class Assembly:
     digests: Mapping[str, str]
 
 
-def configure_torch(runtime: RuntimeSection) -> None:
-    """Set the number of threads, on which the last bits of a result depend, and flush denormal numbers.
+@contextmanager
+def torch_settings(runtime: RuntimeSection) -> Iterator[None]:
+    """Use the number of threads of `runtime` and flush denormal numbers inside the block.
 
-    Call it before the first tensor operation. Measured when the masks of four pairs were learnt by heart:
-    gradients below 1e-38 made a step on a CPU take up to 50 s instead of 0.2 s.
+    The last bits of a result depend on the number of threads. Measured when the masks of four pairs were
+    learnt by heart: gradients below 1e-38 made a step on a CPU take up to 50 s instead of 0.2 s.
     """
+    num_threads = torch.get_num_threads()
     torch.set_num_threads(runtime.num_threads)
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+        torch.set_flush_denormal(False)
 
 
 def open_pretrained(section: ModelSection, variant: VariantName, artifacts_path: Path) -> Assembly:

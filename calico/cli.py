@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from calico.config import VariantName, load_config
 from calico.core.tokens import TASKS
@@ -34,8 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from error
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors look like every other error of the command."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see `{self.prog} --help`.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="calico", description=__doc__.partition("\n")[0])
+    parser = _Parser(prog="calico", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     segment = commands.add_parser("segment", help="segment what images share, or what tells them apart")
@@ -93,7 +100,8 @@ def _segment(options: argparse.Namespace) -> None:
     }
     _write_segmentation(options.out, overlays, result)
     print(prediction.answer.text)
-    print(f"{len(prediction.masks)} masks: {options.out}/result.json, {', '.join(overlays)}")
+    count = "1 mask" if len(prediction.masks) == 1 else f"{len(prediction.masks)} masks"
+    print(f"{count} in {options.out}: result.json, {', '.join(overlays)}")
 
 
 def _draw(images: "Sequence[np.ndarray]", prediction: "Prediction") -> "dict[str, np.ndarray]":

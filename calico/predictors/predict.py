@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from calico.assembly import configure_torch, open_finetuned
+from calico.assembly import open_finetuned, torch_settings
 from calico.config import Config, VariantName
 from calico.core import tables
 from calico.core.records import PairSample
@@ -36,21 +36,21 @@ def predict(
         CheckpointError: weights are missing or damaged.
         DataError: a table or an image is missing or damaged.
     """
-    configure_torch(config.runtime)
-    pairs = sorted(
-        tables.read_pairs(artifacts_path / "pair" / "test.parquet"),
-        key=lambda pair: (pair.task, pair.pair_id),
-    )
-    images = open_images(config, variant, artifacts_path)
-    predictor = open_predictor(config, variant, artifacts_path, pairs, images)
-    shown = {
-        "": [pair.image_ids for pair in pairs],
-        "shuffled_": exchange_images(pairs, seed=config.predict.shuffle_seed),
-    }
-    for prefix, images_of_pairs in shown.items():
-        predictions = predictor.predict(ask(pairs, images_of_pairs, images))
-        _write(predictions, output_path, prefix)
-        run.log_metrics({f"{prefix}{name}": value for name, value in _counts(predictions).items()})
+    with torch_settings(config.runtime):
+        pairs = sorted(
+            tables.read_pairs(artifacts_path / "pair" / "test.parquet"),
+            key=lambda pair: (pair.task, pair.pair_id),
+        )
+        images = open_images(config, variant, artifacts_path)
+        predictor = open_predictor(config, variant, artifacts_path, pairs, images)
+        shown = {
+            "": [pair.image_ids for pair in pairs],
+            "shuffled_": exchange_images(pairs, seed=config.predict.shuffle_seed),
+        }
+        for prefix, images_of_pairs in shown.items():
+            predictions = predictor.predict(ask(pairs, images_of_pairs, images))
+            _write(predictions, output_path, prefix)
+            run.log_metrics({f"{prefix}{name}": value for name, value in _counts(predictions).items()})
 
 
 def open_images(config: Config, variant: VariantName, artifacts_path: Path) -> ImageFolder:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from calico.assembly import Assembly, open_finetuned
+from calico.assembly import Assembly, open_finetuned, torch_settings
 from calico.config import Config, VariantName
 from calico.core.files import write_json
 from calico.core.tokens import TASKS
@@ -37,19 +37,20 @@ def profile(config: Config, *, artifacts_path: Path, output_path: Path) -> dict[
         ConfigError: the canonical sample contradicts itself.
         DataError: a table or an image is missing or damaged, or a task has no test pairs.
     """
-    torch.set_num_threads(config.runtime.num_threads)
-    section = config.profile
-    report = {
-        "device": _describe_device(config),
-        "sample": {"text_tokens": section.num_text_tokens, "seg_tokens": section.num_seg_tokens},
-        "num_latency_pairs": section.num_latency_pairs,
-        "num_repeats": section.num_repeats,
-        "models": {
-            variant: _profile_variant(config, variant, artifacts_path) for variant in config.model.variants
-        },
-    }
-    write_json(output_path / "profile.json", report)
-    return report
+    with torch_settings(config.runtime):
+        section = config.profile
+        report = {
+            "device": _describe_device(config),
+            "sample": {"text_tokens": section.num_text_tokens, "seg_tokens": section.num_seg_tokens},
+            "num_latency_pairs": section.num_latency_pairs,
+            "num_repeats": section.num_repeats,
+            "models": {
+                variant: _profile_variant(config, variant, artifacts_path)
+                for variant in config.model.variants
+            },
+        }
+        write_json(output_path / "profile.json", report)
+        return report
 
 
 def _profile_variant(config: Config, variant: VariantName, artifacts_path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from calico.assembly import ALIGNED_FILE, configure_torch, open_pretrained
+from calico.assembly import ALIGNED_FILE, open_pretrained, torch_settings
 from calico.config import Config
 from calico.data.loading.dataset import build_caption_dataset
 from calico.tracking import Run
@@ -29,27 +29,27 @@ def align(config: Config, *, artifacts_path: Path, output_path: Path, run: Run) 
         TrainingError: a loss became NaN or infinite.
     """
     section = config.align
-    configure_torch(config.runtime)
-    torch.manual_seed(section.seed)
-    assembly = open_pretrained(config.model, "calico", artifacts_path)
-    dataset = build_caption_dataset(
-        artifacts_path / "unify",
-        artifacts_path / "sources",
-        tokenizer=assembly.tokenizer,
-        model=config.model,
-        variant="calico",
-        mask_loss_px=section.mask_loss_px,
-        seed=section.seed,
-        with_views=not section.cache_features,
-    )
-    job = Job(
-        stage="align",
-        variant="calico",
-        assembly=assembly,
-        dataset=dataset,
-        sizes=[len(caption.text) for caption in dataset.samples],
-        section=section,
-        runtime=config.runtime,
-        trained_file=ALIGNED_FILE,
-    )
-    fit(job, output_path=output_path, run=run)
+    with torch_settings(config.runtime):
+        torch.manual_seed(section.seed)
+        assembly = open_pretrained(config.model, "calico", artifacts_path)
+        dataset = build_caption_dataset(
+            artifacts_path / "unify",
+            artifacts_path / "sources",
+            tokenizer=assembly.tokenizer,
+            model=config.model,
+            variant="calico",
+            mask_loss_px=section.mask_loss_px,
+            seed=section.seed,
+            with_views=not section.cache_features,
+        )
+        job = Job(
+            stage="align",
+            variant="calico",
+            assembly=assembly,
+            dataset=dataset,
+            sizes=[len(caption.text) for caption in dataset.samples],
+            section=section,
+            runtime=config.runtime,
+            trained_file=ALIGNED_FILE,
+        )
+        fit(job, output_path=output_path, run=run)

@@ -6,7 +6,6 @@ LOCAL_RANK and MASTER_* are used as they are.
 
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +50,10 @@ class Engine:
         join_processes(runtime.device)
         self.rank = torch.distributed.get_rank()
         self.world_size = torch.distributed.get_world_size()
-        micro_batch_size, self.num_micro_batches = share_of_process(section, self.world_size)
+        micro_batch_size, num_micro_batches = share_of_process(section, self.world_size)
+        # deepspeed 0.19.8 keeps no gradient norm for ZeRO stage 0 in fp32; there this class clips.
+        self._deepspeed_clips = section.zero_stage > 0 or runtime.dtype != "float32"
+        self._max_grad_norm = section.max_grad_norm
         optimizer = build_optimizer(model.parameters(), section)
         self._trained: list[nn.Parameter] = optimizer.param_groups[0]["params"]
         self._engine, *_ = deepspeed.initialize(
@@ -59,7 +61,15 @@ class Engine:
             model_parameters=self._trained,
             optimizer=optimizer,
             lr_scheduler=build_scheduler(optimizer, section),
-            config=_deepspeed_config(section, runtime, micro_batch_size, self.num_micro_batches),
+            config={
+                "train_micro_batch_size_per_gpu": micro_batch_size,
+                "gradient_accumulation_steps": num_micro_batches,
+                "gradient_clipping": section.max_grad_norm if self._deepspeed_clips else 0.0,
+                "bf16": {"enabled": runtime.dtype == "bfloat16"},
+                "zero_optimization": {"stage": section.zero_stage},
+                "zero_allow_untested_optimizer": True,
+                "steps_per_print": None,
+            },
             dist_init_required=False,
         )
         self.module: nn.Module = self._engine.module
@@ -86,11 +96,12 @@ class Engine:
             self._engine.step()
             return None
         learning_rate = float(self._engine.get_lr()[0])
-        # deepspeed 0.19.8 keeps no norm for ZeRO stage 0 in fp32; there it is read before the clipping.
-        norm = _total_grad_norm(self._trained)
+        if self._deepspeed_clips:
+            self._engine.step()
+            return StepReport(float(self._engine.get_global_grad_norm()), learning_rate)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained, self._max_grad_norm)
         self._engine.step()
-        kept_norm = self._engine.get_global_grad_norm()
-        return StepReport(float(norm if kept_norm is None else kept_norm), learning_rate)
+        return StepReport(float(norm), learning_rate)
 
 
 def share_of_process(section: TrainSection, world_size: int) -> tuple[int, int]:
@@ -140,22 +151,3 @@ def _import_deepspeed(device: str) -> Any:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
-
-
-def _deepspeed_config(
-    section: TrainSection, runtime: RuntimeSection, micro_batch_size: int, num_micro_batches: int
-) -> dict[str, Any]:
-    return {
-        "train_micro_batch_size_per_gpu": micro_batch_size,
-        "gradient_accumulation_steps": num_micro_batches,
-        "gradient_clipping": section.max_grad_norm,
-        "bf16": {"enabled": runtime.dtype == "bfloat16"},
-        "zero_optimization": {"stage": section.zero_stage},
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": None,
-    }
-
-
-def _total_grad_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)

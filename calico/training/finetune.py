@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from calico.assembly import TRAINED_FILE, configure_torch, open_aligned
+from calico.assembly import TRAINED_FILE, open_aligned, torch_settings
 from calico.config import Config, VariantName
 from calico.data.loading.dataset import build_pair_dataset
 from calico.tracking import Run
@@ -31,28 +31,28 @@ def finetune(
         TrainingError: a loss became NaN or infinite.
     """
     section = config.finetune
-    configure_torch(config.runtime)
-    torch.manual_seed(section.seed)
-    assembly = open_aligned(config.model, variant, artifacts_path)
-    dataset = build_pair_dataset(
-        artifacts_path / "unify",
-        artifacts_path / "sources",
-        artifacts_path / "pair" / "train.parquet",
-        tokenizer=assembly.tokenizer,
-        model=config.model,
-        variant=variant,
-        mask_loss_px=section.mask_loss_px,
-        seed=section.seed,
-        with_views=not section.cache_features,
-    )
-    job = Job(
-        stage="finetune",
-        variant=variant,
-        assembly=assembly,
-        dataset=dataset,
-        sizes=[len(sample.targets) for sample in dataset.samples],
-        section=section,
-        runtime=config.runtime,
-        trained_file=TRAINED_FILE,
-    )
-    fit(job, output_path=output_path, run=run)
+    with torch_settings(config.runtime):
+        torch.manual_seed(section.seed)
+        assembly = open_aligned(config.model, variant, artifacts_path)
+        dataset = build_pair_dataset(
+            artifacts_path / "unify",
+            artifacts_path / "sources",
+            artifacts_path / "pair" / "train.parquet",
+            tokenizer=assembly.tokenizer,
+            model=config.model,
+            variant=variant,
+            mask_loss_px=section.mask_loss_px,
+            seed=section.seed,
+            with_views=not section.cache_features,
+        )
+        job = Job(
+            stage="finetune",
+            variant=variant,
+            assembly=assembly,
+            dataset=dataset,
+            sizes=[len(sample.targets) for sample in dataset.samples],
+            section=section,
+            runtime=config.runtime,
+            trained_file=TRAINED_FILE,
+        )
+        fit(job, output_path=output_path, run=run)

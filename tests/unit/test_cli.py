@@ -110,3 +110,20 @@ def test_a_model_that_is_not_trained_yet_is_one_sentence(finished_run, capsys):
     code, _, error = run_cli(command, capsys)
     assert code == 2
     assert error.startswith("error: artifacts/tiny/finetune/lisa: no finetuned 'lisa' here.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["segment", "a.png", "--out", "o", "--model", "nope"], "argument --model: invalid choice: 'nope'"),
+        (["segment", "a.png"], "the following arguments are required: --out"),
+        (["paint"], "invalid choice: 'paint'"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_wrong_arguments_are_one_line(capsys, arguments, message):
+    code, output, error = run_cli(arguments, capsys)
+    assert (code, output) == (2, "")
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
