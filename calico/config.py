@@ -167,13 +167,21 @@ class LoraSection(Section):
 class VariantSection(Section):
     """What tells one model from another.
 
-    `visual`: "qformer" (CALICO), "linear" (LISA) or "mlp" (GLaMM) between vision encoder and language model.
+    `visual`: what brings images to the language model: "qformer" (CALICO), "linear" (LISA) or "mlp" (GLaMM);
+    "patches" is CALICO without its Q-Former, EVA-CLIP's patches through one linear layer. `cam`: "full", or
+    with a step left out: "unqueried" (the Q-Former is not asked again), "unguided" (asked the same again).
     """
 
-    visual: Literal["qformer", "linear", "mlp"]
+    visual: Literal["qformer", "linear", "mlp", "patches"]
     clip_image_size_px: Positive | None
     cem: bool
+    cam: Literal["full", "unqueried", "unguided"]
     cam_layers: list[NonNegative]
+
+    @property
+    def reads_eva_clip(self) -> bool:
+        """Tell whether the images come from EVA-CLIP; otherwise from CLIP."""
+        return self.visual in ("qformer", "patches")
 
 
 class ModelSection(Section):
@@ -272,6 +280,7 @@ class Config(Section):
     evaluate: EvaluateSection
     profile: ProfileSection
     report: ReportSection
+    ablations: dict[str, VariantSection]
 
 
 def variant_name(name: str) -> VariantName:

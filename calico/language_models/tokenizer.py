@@ -102,10 +102,12 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
 
 
 def tokens_per_image(section: ModelSection, variant: str) -> int:
-    """Return how many tokens one image takes in a prompt: Q-Former queries, or CLIP patches."""
+    """Return how many tokens one image takes in a prompt: Q-Former queries, or patches."""
     chosen = section.variants[variant]  # type: ignore[index]
     if chosen.visual == "qformer":
         return section.qformer.num_queries
+    if chosen.visual == "patches":
+        return (section.vision_encoder.image_size_px // section.vision_encoder.patch_size_px) ** 2
     side = (chosen.clip_image_size_px or section.clip.trained_image_size_px) // section.clip.patch_size_px
     return side * side
 

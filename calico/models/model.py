@@ -35,10 +35,10 @@ from calico.models.vision_encoder import build_clip, build_vision_encoder, encod
 class SegmentingModel(nn.Module):
     """A multi-image segmenting language model; the variant decides which boxes it has.
 
-    The children carry the names of the checkpoint components: `vision_encoder`, `qformer`, `f_image`
-    (CALICO); `clip`, `linear_projector` (LISA) or `mlp_projector` (GLaMM); `semantic_encoder`, `cem`, `cams`
-    where the variant has them; `language_model`, `f_segmentation`, `grounding_encoder`, `prompt_encoder`,
-    `mask_decoder`.
+    The children carry the names of the checkpoint components: `vision_encoder` with `qformer` and `f_image`
+    (CALICO) or `patch_projector` (without its Q-Former); `clip` with `linear_projector` (LISA) or
+    `mlp_projector` (GLaMM); `semantic_encoder`, `cem`, `cams` where the variant has them; `language_model`,
+    `f_segmentation`, `grounding_encoder`, `prompt_encoder`, `mask_decoder`.
 
     Attributes:
         variant: its section of the params.
@@ -53,12 +53,15 @@ class SegmentingModel(nn.Module):
         self.seg_id, self.eos_id = seg_id, eos_id
         self.tokens_per_image = tokens_per_image(section, name)
         hidden_size, grounding = section.language_model.hidden_size, section.grounding
-        if variant.visual == "qformer":
+        if variant.reads_eva_clip:
             self.vision_encoder = build_vision_encoder(section.vision_encoder)
-            self.qformer = QFormer(section.qformer, section.vision_encoder.hidden_size)
-            self.f_image = build_f_image(section.qformer.hidden_size, hidden_size)
         else:
             self.clip = build_clip(section.clip)
+        if variant.visual == "qformer":
+            self.qformer = QFormer(section.qformer, section.vision_encoder.hidden_size)
+            self.f_image = build_f_image(section.qformer.hidden_size, hidden_size)
+        if variant.visual == "patches":
+            self.patch_projector = build_linear_projector(section.vision_encoder.hidden_size, hidden_size)
         if variant.visual == "linear":
             self.linear_projector = build_linear_projector(section.clip.hidden_size, hidden_size)
         if variant.visual == "mlp":
@@ -74,7 +77,9 @@ class SegmentingModel(nn.Module):
             self.cams = nn.ModuleDict(
                 {
                     str(layer): CorrespondenceAdaptation(
-                        hidden_size=hidden_size, qformer_width=section.qformer.hidden_size
+                        hidden_size=hidden_size,
+                        qformer_width=section.qformer.hidden_size,
+                        kind=variant.cam,
                     )
                     for layer in variant.cam_layers
                 }
@@ -109,7 +114,7 @@ class SegmentingModel(nn.Module):
             views: "global", "grounding" and, for a model with CEM, "semantic"; each (I, 3, H, W).
         """
         moved = {name: view.to(self.device, self.dtype) for name, view in views.items()}
-        if self.variant.visual == "qformer":
+        if self.variant.reads_eva_clip:
             global_IPF = encode_global(self.vision_encoder, moved["global"])
         else:
             global_IPF = encode_clip(self.clip, moved["global"])
@@ -212,9 +217,11 @@ class SegmentingModel(nn.Module):
         )
 
     def _visual_tokens(self, features: ImageFeatures) -> Tensor:
-        """Return I^0, (I, Q, D): eq. 1 and 2, or projected CLIP tokens."""
+        """Return I^0, (I, Q, D): eq. 1 and 2, or projected patches."""
         if self.variant.visual == "qformer":
             return self.f_image(self.qformer(features.global_IPF))
+        if self.variant.visual == "patches":
+            return self.patch_projector(features.global_IPF[:, 1:])  # without the class token
         projector = self.linear_projector if self.variant.visual == "linear" else self.mlp_projector
         return projector(features.global_IPF)
 
@@ -270,8 +277,11 @@ def _check_variant(section: ModelSection, name: str) -> None:
         raise ConfigError(
             f"{place}.cam_layers = {variant.cam_layers}: a CAM queries a Q-Former; set visual: qformer."
         )
-    if variant.cem and not variant.cam_layers:
-        raise ConfigError(f"{place}.cem = true: only CAMs read the CEM; set cam_layers or cem: false.")
+    if variant.cem and (not variant.cam_layers or variant.cam == "unqueried"):
+        raise ConfigError(
+            f"{place}.cem = true: only CAMs that ask the Q-Former read the CEM. Set cam_layers, and cam to "
+            "full or unguided; or cem to false."
+        )
     outside = [layer for layer in variant.cam_layers if layer >= num_layers]
     if outside:
         raise ConfigError(

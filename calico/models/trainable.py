@@ -5,8 +5,9 @@ from calico.models.model import SegmentingModel
 
 # Section 3.2 and Table 4: 29.14 M, that is LoRA, the mask decoder, the CEM and the CAMs; f_image, the
 # Q-Former, the embeddings and f_segmentation stay frozen. The alignment before fits images to the LLM.
+# No published checkpoint holds the projector of the ablation without a Q-Former, so it is trained too.
 _TRAINED_COMPONENTS = {
-    "finetune": ("mask_decoder", "cem", "cams"),
+    "finetune": ("mask_decoder", "cem", "cams", "patch_projector"),
     "align": ("qformer", "f_image", "linear_projector", "mlp_projector"),
 }
 
@@ -16,8 +17,8 @@ def set_trainable(model: SegmentingModel, stage: str) -> None:
 
     Args:
         model: mutated.
-        stage: "finetune" (LoRA, mask decoder, CEM, CAMs) or "align" (Q-Former with its queries, f_image; the
-            projector of a baseline).
+        stage: "finetune" (LoRA, mask decoder, CEM, CAMs, `patch_projector`) or "align" (Q-Former with its
+            queries, f_image; the projector of a baseline).
     """
     components = model.components
     model.requires_grad_(False)

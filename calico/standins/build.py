@@ -26,7 +26,7 @@ from calico.models.mask_decoder import build_mask_decoder, build_prompt_encoder
 from calico.standins.encoders import ENCODERS
 from calico.standins.features import scene_features
 from calico.standins.language import LanguageRun, build_models, make_tokenizer, train_language
-from calico.standins.lessons import SceneIndex
+from calico.standins.lessons import LESSON_SHARES, SceneIndex
 from calico.standins.presence import train_qformer
 from calico.standins.prompts import PromptRun, fit_label_prompts, prompt_figures, train_prompts
 from calico.standins.scenes import ScenePool, SceneSpec, load_pool
@@ -43,16 +43,16 @@ _DENSE_RUNS = {
     "grounding_encoder": DenseRun(seed=101, num_steps=10000, stop_step=5750, batch_size=8, cells_per_token=2),
     "vision_encoder": DenseRun(seed=102, num_steps=5000, batch_size=16),
     "semantic_encoder": DenseRun(seed=103, num_steps=2000, batch_size=16),
-    "clip": DenseRun(seed=104, num_steps=3000, batch_size=16, sides_px=(128, 128, 96)),
+    "clip": DenseRun(seed=104, num_steps=5000, batch_size=16, sides_px=(128, 128, 96)),
 }
 _PROMPT_RUN = PromptRun(seed=105, num_steps=1500, batch_size=8)
 _LANGUAGE_RUN = LanguageRun(
     seed=106,
-    num_scenes=5000,
-    num_steps=900,
+    num_scenes=_NUM_SCENES,
+    num_steps=5000,
     batch_size=12,
     prompt_steps=300,
-    qformer_steps=600,
+    qformer_steps=4000,
     vocabulary_size=640,
 )
 
@@ -269,7 +269,7 @@ TASKS: dict[str, Task] = {
             "f_segmentation",
             "mask_decoder",
         ),
-        {"language": asdict(_LANGUAGE_RUN)},
+        {"language": asdict(_LANGUAGE_RUN), "lessons": dict(LESSON_SHARES)},
         train_speech,
     ),
 }
@@ -307,8 +307,11 @@ def _compared_categories() -> list[frozenset[str]]:
 
 
 def _settings(task: Task, config: Config) -> dict[str, Any]:
-    """Return what decides a task's result, as JSON gives it back."""
+    """Return what decides a task's result, as JSON gives it back; the stand-ins know no CEM, CAM or LoRA."""
     model = config.model.model_dump(mode="json", exclude={"lora", "cem", "tokenizer"})
+    for variant in model["variants"].values():
+        for name in ("cem", "cam", "cam_layers"):
+            del variant[name]
     scenes = {"seed": _SEED, "num_scenes": _NUM_SCENES, "difficulty": config.synthesize.difficulty}
     settings: dict[str, Any] = _as_json({"model": model, "scenes": scenes, **task.settings})
     return settings

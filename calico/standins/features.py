@@ -46,7 +46,7 @@ def scene_features(pool: ScenePool, encoders: Mapping[str, Any], model: ModelSec
         grounding = to_view(images_ICHW, GROUNDING_VIEW, model.grounding.image_size_px)
         rows[GROUNDING_VIEW].append(encode_grounding(encoders["grounding_encoder"], grounding).half())
         for name, variant in model.variants.items():
-            if variant.visual == "qformer":
+            if variant.reads_eva_clip:
                 view = to_view(images_ICHW, GLOBAL_VIEW, model.vision_encoder.image_size_px)
                 tokens_IPF = encode_global(encoders["vision_encoder"], view)
             else:

@@ -51,7 +51,7 @@ class LanguageRun:
     prompt_steps: int
     qformer_steps: int
     vocabulary_size: int
-    variant_shares: tuple[tuple[str, float], ...] = (("calico", 0.6), ("lisa", 0.2), ("glamm", 0.2))
+    variant_shares: tuple[tuple[str, float], ...] = (("calico", 0.4), ("lisa", 0.3), ("glamm", 0.3))
     learning_rate: float = 2.0e-3
     matrix_learning_rate: float = 0.01
 

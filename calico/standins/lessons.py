@@ -37,13 +37,13 @@ _SEVERAL_OBJECTS_SHARE = 0.6
 
 # How often each lesson is drawn; one lesson fills a batch.
 LESSON_SHARES: Mapping[str, float] = {
-    "caption": 0.15,
-    "referring": 0.12,
-    "object_parts": 0.13,
-    "object_list": 0.12,
+    "caption": 0.14,
+    "referring": 0.08,
+    "object_parts": 0.18,
+    "object_list": 0.10,
     "common_objects": 0.14,
-    "common_parts": 0.18,
-    "unique_parts": 0.16,
+    "common_parts": 0.16,
+    "unique_parts": 0.20,
 }
 _LIST_QUESTIONS = ("Can you segment the objects in {}?", "Please segment the objects in {}.")
 _PARTS_QUESTIONS = ("Can you segment the parts of the {} in this image?", "Please segment the {}'s parts.")

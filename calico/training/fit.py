@@ -26,7 +26,7 @@ LOG_FILE = "log.jsonl"
 # What each stage may train, said a second time: `set_trainable` decides, `check_trainable` compares.
 _TRAINED_PREFIXES = {
     "align": ("qformer.", "f_image."),
-    "finetune": ("mask_decoder.", "cem.", "cams."),
+    "finetune": ("mask_decoder.", "cem.", "cams.", "patch_projector."),
 }
 
 

@@ -34,7 +34,7 @@ def view_sizes(model: ModelSection, variant: VariantName) -> ViewSizes:
     """Return the views that a variant's encoders take."""
     section = model.variants[variant]
     semantic_px = model.semantic_encoder.image_size_px if section.cem else None
-    if section.visual == "qformer":
+    if section.reads_eva_clip:
         global_px = model.vision_encoder.image_size_px
     else:
         global_px = section.clip_image_size_px or model.clip.trained_image_size_px

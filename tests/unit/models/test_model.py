@@ -16,6 +16,8 @@ from calico.models.trainable import parameter_counts, set_trainable
 from tests.unit.models.small import (
     SEG_ID,
     VOCABULARY,
+    prompt_batch,
+    prompts,
     randomise,
     small_features,
     small_model,
@@ -107,7 +109,17 @@ def test_the_guidance_of_a_cam_is_the_last_prompt_token() -> None:
     torch.testing.assert_close(again[4][1], states[4][1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("changes", [{}, {"cem": False}, {"cam_layers": [2]}, {"cam_layers": [0, 1, 2, 3]}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"cem": False},
+        {"cam": "unguided"},
+        {"cam": "unqueried", "cem": False},
+        {"cam_layers": [2]},
+        {"cam_layers": [0, 1, 2, 3]},
+    ],
+)
 def test_a_new_cem_and_new_cams_change_nothing(changes: dict[str, object]) -> None:
     plain = small_model(section=small_section(cem=False, cam_layers=[]))
     model = small_model(section=small_section(**changes))
@@ -130,6 +142,45 @@ def test_cem_and_both_cams_matter_once_they_are_trained() -> None:
             part.weight.mul_(0.5)
             assert not torch.allclose(model(batch, features).text_logits_TV, output)
             part.weight.copy_(kept)
+
+
+def test_a_cam_that_does_not_query_adds_the_same_to_every_token_of_an_image() -> None:
+    model = randomise(small_model(section=small_section(cam="unqueried", cem=False, cam_layers=[0])))
+    batch, features = training_batch(model), small_features(model, 6)
+    image_L = batch.input_ids_BL[0] == IMAGE_TOKEN_ID
+    before_LD = _layer_input(model, batch, features, injected=False)[0, image_L]
+    added_LD = _layer_input(model, batch, features, injected=True)[0, image_L] - before_LD
+    assert added_LD.abs().min() > 0
+    # Sums of random numbers of about 1: measured worst case 2.4e-7.
+    torch.testing.assert_close(added_LD, added_LD[:1].expand_as(added_LD), rtol=0, atol=2e-6)
+
+
+def test_an_unguided_cam_does_not_read_the_prompt() -> None:
+    model = randomise(small_model(section=small_section(cam="unguided", cam_layers=[0])))
+    assert "cams.0.f_adaptation.weight" not in model.state_dict()
+    batch, features = training_batch(model), small_features(model, 6)
+    changed = batch.input_ids_BL.clone()
+    changed[0, batch.prompt_last_B[0]] = 13
+    image_L = batch.input_ids_BL[0] == IMAGE_TOKEN_ID
+    states, again = (
+        _layer_input(model, one, features, injected=True)[0, image_L]
+        for one in (batch, replace(batch, input_ids_BL=changed))
+    )
+    torch.testing.assert_close(again, states, rtol=0, atol=0)
+
+
+def test_an_unqueried_cam_learns_in_both_projections() -> None:
+    model = small_model(section=small_section(cam="unqueried", cem=False))
+    set_trainable(model, "finetune")
+    optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=1.0)
+    batch, features = training_batch(model), small_features(model, 6)
+    start = {name: one.detach().clone() for name, one in model.cams.named_parameters()}
+    for _ in range(2):
+        losses = compute_losses(model(batch, features), batch, load_config("tiny").finetune.losses)
+        losses["total"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(not torch.equal(one, start[name]) for name, one in model.cams.named_parameters())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -208,6 +259,51 @@ def test_counts_at_the_size_of_the_paper() -> None:
     assert counts["language_model"]["total"] - counts["lora"]["total"] == 6_738_472_960
     assert counts["all"]["trainable"] == 29_141_220
     assert model.tokens_per_image == 32
+
+
+# Trainable parameters of Table 2's and figure 8's rows. The row without a Q-Former keeps its CAMs off and trains
+# its own projector, a linear layer from 1408 to 4096.
+@pytest.mark.parametrize(
+    ("name", "trainable", "tokens"),
+    [
+        ("without_qformer", 8_252_644 + 1408 * 4096 + 4096, 256),
+        ("without_dino", 20_845_284, 32),
+        ("without_cem", 20_845_284, 32),
+        ("without_cam", 22_848_228, 32),
+        ("without_cem_and_cam", 8_252_644, 32),
+        ("cam_at_half", 22_844_900, 32),
+        ("cam_at_quarters", 35_437_540, 32),
+    ],
+)
+def test_counts_of_the_ablations_at_the_size_of_the_paper(name: str, trainable: int, tokens: int) -> None:
+    paper = load_config("paper")
+    section = paper.model.model_copy(update={"variants": {name: paper.ablations[name]}})
+    with torch.device("meta"):
+        model = build_model(section, name, vocabulary_size=32007, seg_id=32004, eos_id=2)
+    set_trainable(model, "finetune")
+    assert parameter_counts(model)["all"]["trainable"] == trainable
+    assert model.tokens_per_image == tokens
+
+
+@pytest.mark.parametrize("name", sorted(load_config("tiny").ablations))
+def test_every_ablation_of_the_tiny_profile_trains_and_generates(name: str) -> None:
+    tiny, small = load_config("tiny"), small_section()
+    ablation = tiny.ablations[name].model_copy(
+        update={"cam_layers": [1, 3][: len(tiny.ablations[name].cam_layers)]}
+    )
+    model = randomise(
+        small_model(name, section=small.model_copy(update={"variants": {name: ablation}})), std=0.1
+    )
+    set_trainable(model, "finetune")
+    batch, features = training_batch(model), small_features(model, 6)
+    compute_losses(model(batch, features), batch, tiny.finetune.losses)["total"].backward()
+    assert all((one.grad is not None) == one.requires_grad for one in model.parameters())
+    asked = prompt_batch(prompts(model, (2, 1)), (2, 1))
+    cached, uncached = (
+        model.generate(asked, small_features(model, 3), max_new_tokens=6, use_cache=use_cache)
+        for use_cache in (True, False)
+    )
+    assert [answer.ids for answer in cached] == [answer.ids for answer in uncached]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +425,8 @@ def test_features_without_the_semantic_ones_are_refused() -> None:
     ("changes", "message"),
     [
         ({"cam_layers": [4]}, r"cam_layers has \[4\], but the language model has layers 0 to 3"),
-        ({"cam_layers": []}, "cem = true: only CAMs read the CEM"),
+        ({"cam_layers": []}, "cem = true: only CAMs that ask the Q-Former read the CEM"),
+        ({"cam": "unqueried"}, "cem = true: only CAMs that ask the Q-Former read the CEM"),
         ({"visual": "linear"}, "a CAM queries a Q-Former"),
     ],
 )
@@ -351,6 +448,23 @@ def _gradients(model: SegmentingModel, batch: Batch, features: ImageFeatures) ->
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+
+
+def _layer_input(
+    model: SegmentingModel, batch: Batch, features: ImageFeatures, *, injected: bool
+) -> torch.Tensor:
+    """Return what layer 0 gets, with its CAM or without."""
+    captured: list[torch.Tensor] = []
+    layer = model.language_model.stock.model.layers[0]
+    hook = layer.register_forward_pre_hook(lambda _, arguments: captured.append(arguments[0]))
+    kept = model.variant
+    if not injected:
+        model.variant = kept.model_copy(update={"cam_layers": [], "cem": False})
+    with torch.no_grad():
+        model(batch, features)
+    model.variant = kept
+    hook.remove()
+    return captured[0]
 
 
 def _states(model: SegmentingModel, batch: Batch, features: ImageFeatures) -> list[torch.Tensor]:
