@@ -211,7 +211,8 @@ class LossSection(Section):
 class TrainSection(Section):
     """One training run; align and finetune share the form.
 
-    `cache_features` encodes every image once, before training, and keeps the features in memory.
+    `cache_features` encodes every image once, before training, and keeps the features in memory. A checkpoint
+    is written every `checkpoint_every` steps; `keep_checkpoints` of them stay.
     """
 
     seed: NonNegative
@@ -228,6 +229,8 @@ class TrainSection(Section):
     mask_loss_px: Positive
     cache_features: bool
     log_every: Positive
+    checkpoint_every: Positive
+    keep_checkpoints: Positive
 
 
 class PredictSection(Section):

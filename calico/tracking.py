@@ -179,7 +179,7 @@ def stage_run(
             run_id = {"mlflow_run_id": run.mlflow_run_id} if run.mlflow_run_id else {}
             write_json(Path(output_path) / "stage.json", {**facts, **run_id})
         run.log_metrics({"seconds": facts["seconds"], "peak_gb": facts["peak_gb"]})
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # a training that was told to stop exits
         run.close("KILLED")
         raise
     except BaseException:

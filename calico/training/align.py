@@ -6,9 +6,12 @@ import torch
 
 from calico.assembly import ALIGNED_FILE, open_pretrained, torch_settings
 from calico.config import Config
+from calico.core.files import sha256_of
 from calico.data.loading.dataset import build_caption_dataset
 from calico.tracking import Run
 from calico.training.fit import Job, fit
+
+_TABLES = ("unify/images.parquet", "unify/captions.parquet")
 
 
 def align(config: Config, *, artifacts_path: Path, output_path: Path, run: Run) -> None:
@@ -51,5 +54,7 @@ def align(config: Config, *, artifacts_path: Path, output_path: Path, run: Run) 
             section=section,
             runtime=config.runtime,
             trained_file=ALIGNED_FILE,
+            runs_path=artifacts_path / "runs",
+            tables={name: sha256_of(artifacts_path / name) for name in _TABLES},
         )
         fit(job, output_path=output_path, run=run)

@@ -6,6 +6,7 @@ LOCAL_RANK and MASTER_* are used as they are.
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from calico.config import RuntimeSection, TrainSection
-from calico.errors import ConfigError
+from calico.errors import CheckpointError, ConfigError
 from calico.training.optimizer import build_optimizer, build_scheduler
 
 
@@ -54,7 +55,8 @@ class Engine:
         # deepspeed 0.19.8 keeps no gradient norm for ZeRO stage 0 in fp32; there this class clips.
         self._deepspeed_clips = section.zero_stage > 0 or runtime.dtype != "float32"
         self._max_grad_norm = section.max_grad_norm
-        optimizer = build_optimizer(model.parameters(), section)
+        # DeepSpeed replaces the parameters inside it by its own, the fp32 shares of this process.
+        self._adamw = optimizer = build_optimizer(model.parameters(), section)
         self._trained: list[nn.Parameter] = optimizer.param_groups[0]["params"]
         self._engine, *_ = deepspeed.initialize(
             model=model,
@@ -90,6 +92,81 @@ class Engine:
             values = values / self.world_size
         return values
 
+    def any_process(self, number: int) -> int:
+        """Return the largest `number` of all processes, so that all of them decide alike."""
+        if self.world_size == 1:
+            return number
+        found = torch.tensor(number, device=self.device)
+        torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
+        return int(found)
+
+    def wait_for_all(self) -> None:
+        """Go on once every process is here."""
+        torch.distributed.barrier()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what this process needs to go on from here, between two steps; not copies.
+
+        "trained/<name>" are the model's trained tensors, "optimizer/<number>/..." the tensors that AdamW
+        updates (for ZeRO and bf16 fp32 shares of this process) with its step count and moments.
+        """
+        tensors: dict[str, Tensor] = {f"trained/{name}": one for name, one in self._named_trained()}
+        own = {id(parameter) for parameter in self._trained}
+        for number, parameter in enumerate(self._updated()):
+            if id(parameter) not in own:
+                tensors[f"optimizer/{number}/value"] = parameter
+            for name, value in self._adamw.state[parameter].items():
+                tensors[f"optimizer/{number}/{name}"] = value
+        return tensors
+
+    @torch.no_grad()
+    def load_state(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Go on from what `state` returned after optimizer step `step`.
+
+        Raises:
+            CheckpointError: the tensors are of another model or another number of processes.
+        """
+        targets: dict[str, Tensor] = {f"trained/{name}": one for name, one in self._named_trained()}
+        own = {id(parameter) for parameter in self._trained}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for number, parameter in enumerate(self._updated()):
+            prefix = f"optimizer/{number}/"
+            if id(parameter) not in own:
+                targets[f"{prefix}value"] = parameter
+            moments[number] = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(prefix) and name != f"{prefix}value"
+            }
+        _check_shapes(tensors, targets)
+        for name, target in targets.items():
+            target.copy_(tensors[name])
+        for number, parameter in enumerate(self._updated()):
+            self._adamw.state[parameter] = {
+                # AdamW's fused kernel counts steps on the device of the parameter, in fp32.
+                name: tensor.to(parameter.device).clone()
+                for name, tensor in moments[number].items()
+            }
+        self._go_to(step)
+
+    def _go_to(self, step: int) -> None:
+        """Set the schedule and DeepSpeed's own counts."""
+        scheduler = self._engine.lr_scheduler
+        rates = [rate * scheduler.lr_lambdas[0](step) for rate in scheduler.base_lrs]
+        scheduler.load_state_dict(
+            {**scheduler.state_dict(), "last_epoch": step, "_step_count": step + 1, "_last_lr": rates}
+        )
+        for group, rate in zip(self._adamw.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self._engine.global_steps = step
+
+    def _named_trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, one) for name, one in self.module.named_parameters() if one.requires_grad]
+
+    def _updated(self) -> list[Tensor]:
+        """Return the tensors that AdamW updates, in its order."""
+        return [parameter for group in self._adamw.param_groups for parameter in group["params"]]
+
     def end_micro_batch(self) -> StepReport | None:
         """Count the micro-batch; after the last one of a step clip, update and return the report."""
         if not self._engine.is_gradient_accumulation_boundary():
@@ -102,6 +179,15 @@ class Engine:
         norm = torch.nn.utils.clip_grad_norm_(self._trained, self._max_grad_norm)
         self._engine.step()
         return StepReport(float(norm), learning_rate)
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+    wrong = [name for name, one in targets.items() if name not in tensors or tensors[name].shape != one.shape]
+    if wrong:
+        raise CheckpointError(
+            f"the checkpoint does not fit: {len(wrong)} of {len(targets)} tensors are missing or of another "
+            f"shape ({', '.join(wrong[:3])}). It was written by another model or number of processes."
+        )
 
 
 def share_of_process(section: TrainSection, world_size: int) -> tuple[int, int]:

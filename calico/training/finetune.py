@@ -6,9 +6,12 @@ import torch
 
 from calico.assembly import TRAINED_FILE, open_aligned, torch_settings
 from calico.config import Config, VariantName
+from calico.core.files import sha256_of
 from calico.data.loading.dataset import build_pair_dataset
 from calico.tracking import Run
 from calico.training.fit import Job, fit
+
+_TABLES = ("unify/images.parquet", "unify/objects.parquet", "unify/parts.parquet", "pair/train.parquet")
 
 
 def finetune(
@@ -54,5 +57,7 @@ def finetune(
             section=section,
             runtime=config.runtime,
             trained_file=TRAINED_FILE,
+            runs_path=artifacts_path / "runs",
+            tables={name: sha256_of(artifacts_path / name) for name in _TABLES},
         )
         fit(job, output_path=output_path, run=run)

@@ -1,7 +1,8 @@
 """One training run: check what is trainable, train, save what was trained."""
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from calico.models.lora import lora_layers
 from calico.models.model import SegmentingModel
 from calico.models.trainable import parameter_counts, set_trainable
 from calico.tracking import Run
+from calico.training.checkpoints import RunFolder
 from calico.training.engine import Engine
 from calico.training.loop import train
 from calico.training.samples import make_samples
@@ -39,6 +41,8 @@ class Job:
         dataset: built with views unless `section.cache_features`.
         sizes: one number per row of `dataset` that grows with its token count.
         trained_file: name of the file of trained tensors.
+        runs_path: where checkpoints are kept until the run is done.
+        tables: sha256 of every table that the samples come from.
     """
 
     stage: Literal["align", "finetune"]
@@ -49,16 +53,22 @@ class Job:
     section: TrainSection
     runtime: RuntimeSection
     trained_file: str
+    runs_path: Path
+    tables: Mapping[str, str]
 
 
 def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
     """Train and write the trained tensors, log.jsonl and, last, manifest.json.
 
+    A run that was interrupted goes on from its last checkpoint, to the same bytes.
+
     Returns:
         The records of all steps.
 
     Raises:
-        TrainingError: a loss became NaN or infinite, or something else than planned would be trained.
+        SystemExit: SIGTERM or SIGINT came; a checkpoint was written.
+        TrainingError: a loss became NaN or infinite, something else than planned would be trained, or the
+            same run is under way.
     """
     model, section = job.assembly.model, job.section
     set_trainable(model, job.stage)
@@ -71,12 +81,20 @@ def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
         pad_id=job.assembly.tokenizer.pad_token_id,
         num_cached_at_once=section.batch_size if section.cache_features else None,
     )
-    records = train(engine, samples, section, log_path=output_path / LOG_FILE, run=run)
-    if engine.rank == 0:
-        save_trained(
-            model, output_path / job.trained_file, facts={"stage": job.stage, "variant": job.variant}
-        )
-        write_manifest(output_path, **_facts(job, trainable))
+    folder = RunFolder(
+        job.runs_path,
+        f"{job.stage}-{job.variant}",
+        {**_facts(job, trainable), **_identity(job, engine.world_size)},
+        keep=section.keep_checkpoints,
+    )
+    with folder.locked() if engine.rank == 0 else contextlib.nullcontext():
+        records = train(engine, samples, section, folder=folder, log_path=output_path / LOG_FILE, run=run)
+        if engine.rank == 0:
+            save_trained(
+                model, output_path / job.trained_file, facts={"stage": job.stage, "variant": job.variant}
+            )
+            write_manifest(output_path, **_facts(job, trainable))
+            folder.remove()
     return records
 
 
@@ -106,6 +124,16 @@ def check_trainable(model: SegmentingModel, stage: str) -> dict[str, int]:
     return {
         "tensors": sum(parameter.requires_grad for parameter in model.parameters()),
         "parameters": parameter_counts(model)["all"]["trainable"],
+    }
+
+
+def _identity(job: Job, world_size: int) -> dict[str, Any]:
+    """Return what else decides the result, besides `_facts`."""
+    return {
+        "runtime": job.runtime.model_dump(mode="json"),
+        "model": job.assembly.model.variant.model_dump(mode="json"),
+        "tables": dict(job.tables),
+        "num_processes": world_size,
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -37,18 +38,28 @@ class StepRecord:
 class StepLog:
     """Writes records to log.jsonl, to the tracker and to stderr."""
 
-    def __init__(self, path: Path, run: Run, section: TrainSection, *, is_writer: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        run: Run,
+        section: TrainSection,
+        *,
+        is_writer: bool,
+        earlier: Sequence[StepRecord] = (),
+    ) -> None:
         """Remember where to write; the file is opened on entry.
 
         Args:
             path: log.jsonl.
             run: receives the means over every `section.log_every` steps.
             is_writer: False makes every method do nothing.
+            earlier: records of the steps before an interruption; written again, not reported again.
         """
         self._path = path
         self._run = run
         self._section = section
         self._is_writer = is_writer
+        self._earlier = earlier
         self._stream: TextIO | None = None
         self._bar: tqdm | None = None
         self._recent: list[StepRecord] = []
@@ -58,7 +69,14 @@ class StepLog:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # A stream, not an artefact: it grows with the run; the folder's manifest marks it as complete.
             self._stream = self._path.open("w", encoding="utf-8", buffering=1)
-            self._bar = tqdm(total=self._section.num_steps, unit="step", disable=not sys.stderr.isatty())
+            self._bar = tqdm(
+                total=self._section.num_steps,
+                initial=len(self._earlier),
+                unit="step",
+                disable=not sys.stderr.isatty(),
+            )
+            for record in self._earlier:
+                self._write(record)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -71,12 +89,16 @@ class StepLog:
         """Write one record; report the recent ones if their turn has come."""
         if self._stream is None or self._bar is None:
             return
-        self._stream.write(json.dumps(asdict(record)) + "\n")
+        self._write(record)
         self._bar.update()
         self._recent.append(record)
         if len(self._recent) == self._section.log_every or record.step == self._section.num_steps:
             self._report(record.step, _means(self._recent))
             self._recent.clear()
+
+    def _write(self, record: StepRecord) -> None:
+        assert self._stream is not None
+        self._stream.write(json.dumps(asdict(record)) + "\n")
 
     def _report(self, step: int, means: dict[str, float]) -> None:
         self._run.log_metrics(means, step=step)

@@ -92,6 +92,21 @@ def test_failed_stage_leaves_a_failed_run_and_no_stage_json(tmp_path: Path, data
     assert not (tmp_path / "out" / "stage.json").exists()
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
+def test_stopped_stage_leaves_a_killed_run(tmp_path: Path, database: str, stop: BaseException) -> None:
+    tag = type(stop).__name__
+    with (
+        pytest.raises(type(stop)),
+        stage_run("finetune", "tiny", tmp_path / "out", params={}, tags={"reason": tag}),
+    ):
+        raise stop
+
+    client = mlflow.MlflowClient(database)
+    experiment = client.get_experiment_by_name("calico-tiny")
+    (recorded,) = client.search_runs([experiment.experiment_id], f"tags.reason = '{tag}'")
+    assert recorded.info.status == "KILLED"
+
+
 def test_run_names_commit_and_dvc_stage(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

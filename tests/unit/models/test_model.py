@@ -261,7 +261,7 @@ def test_counts_at_the_size_of_the_paper() -> None:
     assert model.tokens_per_image == 32
 
 
-# Trainable parameters of Table 2's and figure 8's rows. The row without a Q-Former keeps its CAMs off and trains
+# Trainable parameters of the rows of Table 2 and figure 8. The row without a Q-Former has no CAMs and trains
 # its own projector, a linear layer from 1408 to 4096.
 @pytest.mark.parametrize(
     ("name", "trainable", "tokens"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from calico.config import load_config
-from calico.errors import ConfigError
+from calico.errors import CheckpointError, ConfigError
 from calico.training.engine import Engine, share_of_process
 from calico.training.optimizer import rate_factor
 
@@ -149,3 +149,38 @@ def test_a_batch_that_cannot_be_shared_is_refused(world_size):
 def test_missing_cuda_device_is_one_sentence():
     with pytest.raises(ConfigError, match="finds no CUDA device"):
         Engine(make_model(), make_section(), make_runtime(device="cuda"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2])
+def test_a_loaded_state_trains_on_to_the_same_bits(zero_stage, dtype):
+    section, runtime = make_section(zero_stage=zero_stage), make_runtime(dtype=dtype)
+    whole, reports = train_with_engine(section, runtime)
+    first = Engine(make_model(), section, runtime)
+    for step in range(2):
+        run_step(first, step)
+    state = {name: tensor.detach().clone() for name, tensor in first.state().items()}
+
+    second = Engine(make_model(), section, runtime)
+    second.load_state(state, 2)
+    resumed = [run_step(second, step) for step in range(2, NUM_STEPS)]
+
+    assert resumed == reports[2:]
+    for name, parameter in whole.named_parameters():
+        assert torch.equal(second.module.get_parameter(name), parameter), name
+
+
+def test_a_state_of_another_model_is_refused():
+    engine = Engine(make_model(), make_section(), make_runtime())
+    state = {name: tensor.detach()[..., :1] for name, tensor in engine.state().items()}
+    with pytest.raises(
+        CheckpointError, match=r"2 of 3 tensors are missing or of another shape \(trained/0.w"
+    ):
+        engine.load_state(state, 1)
+
+
+def run_step(engine, step):
+    for micro_batch in range(2):
+        engine.backward(micro_batch_loss_of(engine, step, micro_batch))
+        report = engine.end_micro_batch()
+    return report

@@ -1,0 +1,127 @@
+"""A training that dies goes on where it was, to the same bytes; two processes give the losses of one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.small_artifacts import small_config, write_checkpoints, write_finetuned, write_tables
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+NUM_STEPS = 40
+COMMAND = [sys.executable, "-m", "stages.finetune", "small", "calico"]
+
+
+def write_profile(folder: Path, **changes: object) -> None:
+    profile = small_config().model_dump()
+    profile["finetune"] |= {"num_steps": NUM_STEPS, "checkpoint_every": 8, **changes}
+    (folder / "params.yaml").write_text(yaml.safe_dump({"small": profile}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("project")
+    write_profile(path)
+    artifacts_path = path / "artifacts" / "small"
+    write_tables(artifacts_path)
+    write_checkpoints(artifacts_path, small_config())
+    write_finetuned(artifacts_path, small_config(), "calico")  # for the alignment; finetuned anew below
+    return path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+    }
+
+
+def start(folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        COMMAND,
+        cwd=folder,
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(folder: Path) -> tuple[str, bytes]:
+    """Run to the end; return what was said and the trained bytes."""
+    process = start(folder)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return errors, (folder / "artifacts/small/finetune/calico/trained.safetensors").read_bytes()
+
+
+def stop_after(folder: Path, num_steps: int, number: int) -> int:
+    """Send a signal once `num_steps` steps are logged; return the exit code."""
+    log_path = folder / "artifacts/small/finetune/calico/log.jsonl"
+    log_path.unlink(missing_ok=True)
+    process = start(folder)
+    deadline = time.monotonic() + 120
+    while not log_path.is_file() or len(log_path.read_text().splitlines()) < num_steps:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> bytes:
+    _, trained = finish(folder)
+    assert not list((folder / "artifacts/small/runs").iterdir())
+    return trained
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_a_training_that_is_ended_goes_on_to_the_same_bytes(
+    folder: Path, undisturbed: bytes, number: int, code: int
+) -> None:
+    assert stop_after(folder, 13, number) == code
+
+    errors, trained = finish(folder)
+
+    expected = "after step 8." if number == signal.SIGKILL else "going on after step"
+    assert expected in errors
+    assert trained == undisturbed
+    steps = [
+        json.loads(line)["step"]
+        for line in (folder / "artifacts/small/finetune/calico/log.jsonl").read_text().splitlines()
+    ]
+    assert steps == list(range(1, NUM_STEPS + 1))
+    assert not list((folder / "artifacts/small/runs").iterdir())
+
+
+def test_two_processes_with_zero_2_give_the_losses_of_one(
+    folder: Path, undisturbed: bytes, tmp_path: Path
+) -> None:
+    del undisturbed  # its run must be over
+    curves = {}
+    log_path = folder / "artifacts/small/finetune/calico/log.jsonl"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for count, launcher in ((1, [sys.executable]), (2, torchrun)):
+        write_profile(folder, num_steps=12, zero_stage=2, batch_size=2, accumulation=2)
+        subprocess.run(
+            [*launcher, *COMMAND[1:]], cwd=folder, env=environment(folder), check=True, capture_output=True
+        )
+        curves[count] = [json.loads(line)["loss"] for line in log_path.read_text().splitlines()]
+    write_profile(folder)
+    assert len(curves[2]) == 12
+    # The sums of the gradients are taken in another order; measured worst case 1e-6.
+    assert curves[2] == pytest.approx(curves[1], rel=1e-4)
