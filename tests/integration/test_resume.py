@@ -123,5 +123,5 @@ def test_two_processes_with_zero_2_give_the_losses_of_one(
         curves[count] = [json.loads(line)["loss"] for line in log_path.read_text().splitlines()]
     write_profile(folder)
     assert len(curves[2]) == 12
-    # The sums of the gradients are taken in another order; measured worst case 1e-6.
-    assert curves[2] == pytest.approx(curves[1], rel=1e-4)
+    # Two gradients add up alike in either order: measured worst case 0. Other processors may round otherwise.
+    assert curves[2] == pytest.approx(curves[1], rel=1e-6)
