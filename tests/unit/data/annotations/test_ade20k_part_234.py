@@ -1,7 +1,6 @@
 """calico.data.annotations.ade20k_part_234: a part of an instance is its class in the map, inside its mask."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +127,8 @@ def test_synthetic_release_reads_back_and_is_split(tmp_path: Path) -> None:
             assert all((masks.decode(part.rle) == drawn_parts[part.category]).all() for part in found.parts)
 
 
-def test_real_ade_images() -> None:
-    if not os.environ.get("CALICO_REAL_IMAGES"):
-        pytest.skip("CALICO_REAL_IMAGES names no folder of real annotated images")
-    folder = Path(os.environ["CALICO_REAL_IMAGES"]) / "ade20k_part_234"
+def test_real_ade_images(real_path: Path) -> None:
+    folder = real_path / "ade20k_part_234"
     images = list(ade20k_part_234.read_split(folder, "train", path_prefix="ade20k_part_234"))
     found = [
         [(one.category, [part.category for part in one.parts]) for one in image.objects] for image in images

@@ -1,7 +1,6 @@
 """calico.data.annotations.grand: phrases where the caption has them, masks of what they name."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +148,6 @@ def test_synthetic_scene_graph_reads_back_to_the_drawn_masks(tmp_path: Path) -> 
             assert np.array_equal(masks.decode(phrase.rle), by_label[phrase.label])
 
 
-def test_real_scene_graphs_without_captions_are_counted() -> None:
-    if not os.environ.get("CALICO_REAL_IMAGES"):
-        pytest.skip("CALICO_REAL_IMAGES names no folder of real annotated images")
-    images = list(grand.read(Path(os.environ["CALICO_REAL_IMAGES"]) / "grand"))
+def test_real_scene_graphs_without_captions_are_counted(real_path: Path) -> None:
+    images = list(grand.read(real_path / "grand"))
     assert [reasons(image) for image in images] == [[("", "no caption")]] * 2

@@ -1,7 +1,6 @@
 """calico.data.annotations.paco_lvis: the released layout, its names and its traps."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +119,8 @@ def test_synthetic_release_reads_back_to_the_drawn_masks(tmp_path: Path) -> None
             )
 
 
-def test_real_photographs_with_paco_style_annotations() -> None:
-    if not os.environ.get("CALICO_REAL_IMAGES"):
-        pytest.skip("CALICO_REAL_IMAGES names no folder of real annotated images")
-    path = Path(os.environ["CALICO_REAL_IMAGES"]) / "pascal_part" / "pascal_part_paco_style.json"
+def test_real_photographs_with_paco_style_annotations(real_path: Path) -> None:
+    path = real_path / "pascal_part" / "pascal_part_paco_style.json"
     images = list(paco_lvis.read_annotation_file(path, split="train", image_folder="pascal_part/images"))
     found = {
         image.image.image_id: [(one.category, len(one.parts)) for one in image.objects] for image in images
