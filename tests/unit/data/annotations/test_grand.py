@@ -103,6 +103,14 @@ def test_captions_without_phrase_and_images_without_caption_are_left_out(tmp_pat
     assert reasons(read(tmp_path, {"sa_1.jpg": scene(dense_caption=injected)}))[0][1].startswith("caption")
 
 
+def test_second_object_of_an_id_is_counted(tmp_path: Path) -> None:
+    content = scene()
+    content["objects"].append(content["objects"][1] | {"id": 0})
+    image = read(tmp_path, {"sa_1.jpg": content})
+    assert reasons(image) == [("object 0", "second object of an id")]
+    assert image.captions[0].phrases[0].rle.area_px == 6
+
+
 def test_missing_image_is_counted(tmp_path: Path) -> None:
     assert reasons(read(tmp_path, {"sa_1.jpg": scene()}, with_image=False)) == [("", "no image file")]
 
