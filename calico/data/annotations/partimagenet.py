@@ -45,7 +45,7 @@ def read(folder: Path) -> Iterator[AnnotatedImage]:
     Raises:
         DataError: a file is missing or contradicts itself.
     """
-    is_ood = _is_ood(folder)
+    is_ood = _is_ood_release(folder)
     for split in SPLITS:
         path = folder / (f"{split}.json" if is_ood else f"annotations/{split}/{split}.json")
         yield from _read_split(folder, split, path, _OOD_IMAGES if is_ood else _SEG_IMAGES)
@@ -99,10 +99,15 @@ def category_of(file_name: str, path: Path) -> str:
     return synset_categories()[synset]
 
 
-def _is_ood(folder: Path) -> bool:
-    return (folder / "train.json").is_file() and not (
-        folder / "annotations" / "train" / "train.json"
-    ).is_file()
+def _is_ood_release(folder: Path) -> bool:
+    if (folder / "annotations" / "train" / "train.json").is_file():
+        return False
+    if (folder / "train.json").is_file():
+        return True
+    raise DataError(
+        f"{folder}: holds neither annotations/train/train.json (Seg release) nor train.json (OOD release). "
+        "Get PartImageNet again."
+    )
 
 
 def _read_split(folder: Path, split: str, path: Path, places: tuple[str, ...]) -> Iterator[AnnotatedImage]:

@@ -1,12 +1,12 @@
 """Check JSON that others wrote before any of it is used."""
 
+import json
 import reprlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from calico.core.files import read_json
 from calico.core.tokens import SPECIAL_TOKENS
 from calico.errors import DataError
 
@@ -50,14 +50,22 @@ def read_record(path: Path, record_type: type[RecordT]) -> RecordT:
 
 
 def read_raw(path: Path) -> Any:
-    """Read a JSON file that others wrote.
+    """Read a JSON file that others wrote; `read_json` would advise to delete it.
 
     Raises:
-        DataError: the file is missing or not JSON.
+        DataError: the file is missing or not JSON; names the file and the place.
     """
-    if not Path(path).exists():
-        raise DataError(f"{path}: no such file. Get the data set again, or correct unify's params.")
-    return read_json(path)
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: no such file. Get the data set again, or correct unify's params."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    # Not JSON, not UTF-8, or a number of thousands of digits are all ValueErrors.
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file ({error}). Get the file again.") from error
 
 
 def check_record(value: Any, record_type: type[RecordT], path: Path) -> RecordT:

@@ -95,6 +95,22 @@ def test_number_of_faults_is_told_and_the_list_is_short(tmp_path: Path) -> None:
     assert len(str(raised.value)) < 500
 
 
+def test_damaged_json_is_named_and_not_to_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('{"images": [')
+    with pytest.raises(DataError, match=r"mine\.json: not a JSON file \(.*char 12\)\)\. Get the file again\."):
+        read_coco(path)
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+        read_coco(tmp_path)
+
+
+def test_named_link_takes_the_place_of_pacos(tmp_path: Path) -> None:
+    path = write(tmp_path, coco(annotations=[ANNOTATION | {"parent": 9}]))
+    assert read_coco(path).annotations[1][0].obj_ann_id == 5
+    assert read_coco(path, link_field="parent").annotations[1][0].obj_ann_id == 9
+    assert read_coco(path, link_field="owner").annotations[1][0].obj_ann_id is None
+
+
 @pytest.mark.parametrize("content", [None, 3, [], "text", {}])
 def test_other_json_is_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="wrong field"):

@@ -1,11 +1,13 @@
 """calico.data.annotations.own_coco: a person's own file becomes a source like the others."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 from pydantic import ValidationError
 
@@ -19,6 +21,10 @@ from calico.data.pairs.curate import curate
 from calico.data.pairs.pairing import pair
 from calico.errors import DataError
 
+ROOT = Path(__file__).parents[4]
+DOCUMENT_PATH = ROOT / "docs" / "own-data.md"
+ANNOTATIONS_PATH = ROOT / "calico" / "data" / "annotations"
+MODULES_WITH_REASONS = ("coco", "ownership", "segmentation", "unify")
 SQUARE = [[2, 2, 18, 2, 18, 18, 2, 18]]
 CORNER = [[2, 2, 8, 2, 8, 8, 2, 8]]
 CATEGORIES = [
@@ -144,6 +150,24 @@ def test_splits_by_image_are_8_1_1() -> None:
     assert abs(splits.count("train") - 2400) < 90
     assert abs(splits.count("val") - 300) < 65
     assert splits.count("train") + splits.count("val") + splits.count("test") == 3000
+
+
+def test_entry_of_the_documentation_is_accepted() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT_PATH.read_text(), re.DOTALL)
+    values = yaml.safe_load(block)["tiny"]["unify"] | {"min_object_area_px": 100, "min_part_area_px": 24}
+    assert UnifySection.model_validate(values).own_sources[0].name == "kitchen"
+
+
+def test_reasons_of_the_documentation_are_those_of_the_code() -> None:
+    """Every reason that an own source can give has a row, and no row is of another reason."""
+    text = DOCUMENT_PATH.read_text().split("## What is left out")[1]
+    (table,) = re.findall(r"\|---\|---\|\n((?:\|.*\n)+)", text)
+    cells = [row.split("|")[1].strip() for row in table.splitlines()]
+    code = "".join((ANNOTATIONS_PATH / f"{name}.py").read_text() for name in MODULES_WITH_REASONS)
+    raised = set(re.findall(r'(?:UnusableMaskError\(|annotation_id, )"([^"]+)"', code))
+    documented = {reason for reason in raised if any(reason in cell for cell in cells)}
+    assert documented == raised
+    assert all(any(reason in cell for reason in raised) for cell in cells)
 
 
 def test_own_photographs_become_pairs(real_path: Path, tmp_path: Path) -> None:

@@ -159,6 +159,13 @@ def test_points_and_lines_are_counted_as_empty(release: Path) -> None:
     ]
 
 
+def test_folder_without_a_release_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"holds neither annotations/train/train\.json \(Seg release\) nor train\.json"
+    ):
+        list(partimagenet.read(tmp_path))
+
+
 @pytest.mark.parametrize(
     "place", ["{split}/{synset}", "images/{split}/{synset}", "images/{split}", "{split}"]
 )
