@@ -54,8 +54,8 @@ def read(source: OwnSource, sources_path: Path) -> Iterator[AnnotatedImage]:
         raise DataError(f"{image_folder}: no such folder. Correct images of {source.name!r} in own_sources.")
     content = read_coco(path, link_field=source.part_link or "obj_ann_id")
     _check_links(content, source, path)
-    # Real paths: ".." behind a link to a folder leads elsewhere than its text says.
-    prefix = os.path.relpath(image_folder.resolve(), Path(sources_path).resolve())
+    # The real path: ".." behind a link to a folder leads elsewhere than its text says.
+    prefix = os.path.relpath(image_folder, Path(sources_path).resolve())
     labels = read_labels(content.categories)
     for raw in content.images:
         image = _image_record(raw, source, prefix)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calico.data.annotations.coco import read_coco
+from calico.data.annotations.coco import CocoCategory, read_coco
+from calico.data.annotations.raw_json import check_record
 from calico.errors import DataError
 
 
@@ -98,7 +99,7 @@ def test_number_of_faults_is_told_and_the_list_is_short(tmp_path: Path) -> None:
 def test_damaged_json_is_named_and_not_to_be_deleted(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text('{"images": [')
-    with pytest.raises(DataError, match=r"mine\.json: not a JSON file \(.*char 12\)\)\. Get the file again\."):
+    with pytest.raises(DataError, match=r"mine\.json: not a JSON file \(.*char 12\)\)\. Get the file"):
         read_coco(path)
     with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
         read_coco(tmp_path)
@@ -109,6 +110,16 @@ def test_named_link_takes_the_place_of_pacos(tmp_path: Path) -> None:
     assert read_coco(path).annotations[1][0].obj_ann_id == 5
     assert read_coco(path, link_field="parent").annotations[1][0].obj_ann_id == 9
     assert read_coco(path, link_field="owner").annotations[1][0].obj_ann_id is None
+
+
+def test_value_of_any_depth_is_shown_short() -> None:
+    """json reads no such depth, but values get near what `repr` can walk."""
+    value: Any = []
+    for _ in range(5000):
+        value = [value]
+    with pytest.raises(DataError, match=r"file\.json: 2 wrong field\(s\): id = '\[\[\[\[.*\.\.\.") as raised:
+        check_record({"id": value, "name": 3}, CocoCategory, Path("file.json"))
+    assert len(str(raised.value)) < 300
 
 
 @pytest.mark.parametrize("content", [None, 3, [], "text", {}])
