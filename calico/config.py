@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from calico.errors import ConfigError
 
@@ -13,6 +13,8 @@ NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
+# What unify reads: the sources, or the published MixedParts annotations of two of them.
+InputName = Literal[SourceName, "mixed_parts"]
 VariantName = Literal["calico", "lisa", "glamm"]
 
 
@@ -49,12 +51,45 @@ class SynthesizeSection(Section):
     num_grand_images: NonNegative
 
 
+class OwnSource(Section):
+    """A person's own objects and parts in a COCO-style file (docs/own-data.md).
+
+    Attributes:
+        name: of the source in tables and reports.
+        annotations, images: file and folder, relative to the folder that the pipeline runs in.
+        split: of all images of the file; "by_image" puts about 80, 10 and 10 % into train, val and test.
+        part_link: field of a part's annotation that holds the id of its object's; null where a part
+            belongs to the object that it lies in.
+    """
+
+    kind: Literal["coco"]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+    annotations: str
+    images: str
+    split: Literal["train", "val", "test", "by_image"]
+    part_link: str | None
+
+    @field_validator("name")
+    @classmethod
+    def _is_new(cls, name: str) -> str:
+        if name in (*get_args(SourceName), "mixed_parts", "grand"):
+            raise ValueError("this is the name of a published source; choose another one")
+        return name
+
+
 class UnifySection(Section):
     """Which sources to read and which annotations are too small to keep."""
 
-    sources: Annotated[list[SourceName], Field(min_length=1)]
+    sources: list[InputName]
+    own_sources: list[OwnSource] = Field(default_factory=list)
     min_object_area_px: Positive
     min_part_area_px: Positive
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> "UnifySection":
+        if not self.sources and not self.own_sources:
+            raise ValueError("sources and own_sources are both empty; name at least one source")
+        return self
 
 
 class CurateSection(Section):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from calico.errors import DataError
 
-_MAX_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -43,9 +43,9 @@ def _decode(path: Path, mode: str | None) -> np.ndarray:
     try:
         with _open(path) as image:
             width, height = image.size
-            if width * height > _MAX_PIXELS:
+            if width * height > MAX_PIXELS:
                 raise DataError(
-                    f"{path}: {height} x {width} pixels is more than {_MAX_PIXELS // 1_000_000} megapixels. "
+                    f"{path}: {height} x {width} pixels is more than {MAX_PIXELS // 1_000_000} megapixels. "
                     "Make the image smaller first."
                 )
             return np.array(image if mode is None else image.convert(mode))

@@ -88,19 +88,20 @@ def iou_matrix(predicted: list[Rle], true: list[Rle]) -> np.ndarray:
     Two empty masks have IoU 0.
 
     Raises:
-        DataError: the masks have different sizes.
+        DataError: the masks have different sizes, or one is damaged.
     """
-    sizes = {(rle.height, rle.width) for rle in [*predicted, *true]}
-    if len(sizes) > 1:
-        raise DataError(f"masks of one image have different sizes {sorted(sizes)} (height, width).")
-    if not predicted or not true:
-        return np.zeros((len(predicted), len(true)))
-    for rle in [*predicted, *true]:
-        validate(rle)
-    matrix = coco_mask.iou(
-        [rle.as_coco() for rle in predicted], [rle.as_coco() for rle in true], [0] * len(true)
-    )
-    return np.nan_to_num(np.asarray(matrix, dtype=np.float64).reshape(len(predicted), len(true)))
+    return _overlaps(predicted, true, is_share_of_first=False)
+
+
+def shares_inside(inner: list[Rle], outer: list[Rle]) -> np.ndarray:
+    """Return which share of each inner mask lies in each outer mask, shape (len(inner), len(outer)).
+
+    An empty inner mask has the share 0.
+
+    Raises:
+        DataError: the masks have different sizes, or one is damaged.
+    """
+    return _overlaps(inner, outer, is_share_of_first=True)
 
 
 def union(rles: list[Rle]) -> Rle:
@@ -147,3 +148,18 @@ def _run_lengths(counts: bytes) -> np.ndarray:
         index = int(np.argmax(values < 0))
         raise DataError(f"RLE run {index} is negative ({values[index]}). The annotation is damaged.")
     return values
+
+
+def _overlaps(first: list[Rle], second: list[Rle], *, is_share_of_first: bool) -> np.ndarray:
+    """Return intersection over union or, as COCO does for crowds, intersection over the first mask."""
+    sizes = {(rle.height, rle.width) for rle in [*first, *second]}
+    if len(sizes) > 1:
+        raise DataError(f"masks of one image have different sizes {sorted(sizes)} (height, width).")
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    for rle in [*first, *second]:
+        validate(rle)
+    matrix = coco_mask.iou(
+        [rle.as_coco() for rle in first], [rle.as_coco() for rle in second], [is_share_of_first] * len(second)
+    )
+    return np.nan_to_num(np.asarray(matrix, dtype=np.float64).reshape(len(first), len(second)))

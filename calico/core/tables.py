@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from calico.core.files import read_parquet, write_parquet
-from calico.core.masks import Rle
+from calico.core.masks import Rle, box_xyxy
 from calico.core.records import (
     Answer,
     ImageRecord,
@@ -35,16 +35,16 @@ def _schema(**fields: pa.DataType) -> pa.Schema:
 _RLE_FIELDS = {"rle_counts": pa.binary(), "height": pa.int32(), "width": pa.int32()}
 
 IMAGES = _schema(image_id=_TEXT, source=_TEXT, path=_TEXT, height=pa.int32(), width=pa.int32(), split=_TEXT)
-OBJECTS = _schema(object_id=_TEXT, image_id=_TEXT, category=_TEXT, **_RLE_FIELDS, area_px=_INTEGER)
-PARTS = _schema(
-    part_id=_TEXT, object_id=_TEXT, image_id=_TEXT, category=_TEXT, **_RLE_FIELDS, area_px=_INTEGER
-)
+# Measured on the mask: the tight box as left, top, right, bottom, and the number of pixels.
+_MEASURES = {"box_xyxy": pa.list_(pa.int32(), 4), "area_px": _INTEGER}
+OBJECTS = _schema(object_id=_TEXT, image_id=_TEXT, category=_TEXT, **_RLE_FIELDS, **_MEASURES)
+PARTS = _schema(part_id=_TEXT, object_id=_TEXT, image_id=_TEXT, category=_TEXT, **_RLE_FIELDS, **_MEASURES)
 CAPTIONS = _schema(
     image_id=_TEXT,
     text=_TEXT,
     phrases=pa.list_(pa.struct(list(_schema(label=_TEXT, start=pa.int32(), end=pa.int32(), **_RLE_FIELDS)))),
 )
-REJECTED = _schema(source=_TEXT, image_id=_TEXT, annotation_id=_TEXT, reason=_TEXT)
+REJECTED = _schema(source=_TEXT, file=_TEXT, image_id=_TEXT, annotation_id=_TEXT, reason=_TEXT)
 PAIRS = _schema(
     pair_id=_TEXT,
     task=_TEXT,
@@ -87,12 +87,20 @@ class CaptionRecord:
 
 @dataclass(frozen=True)
 class Rejection:
-    """An annotation that the unify stage left out; `annotation_id` is the source's own, "" for an image."""
+    """An annotation that the unify stage left out.
+
+    Attributes:
+        image_id: "" where a file as a whole was left out.
+        annotation_id: the source's own, "" where an image as a whole was left out.
+        reason: a short text without values, as it is counted.
+        file: annotation file, relative to the folder of the sources where it lies in it.
+    """
 
     source: str
     image_id: str
     annotation_id: str
     reason: str
+    file: str = ""
 
 
 def read_images(path: Path) -> list[ImageRecord]:
@@ -119,7 +127,7 @@ def read_objects(path: Path) -> list[ObjectInstance]:
 
 def write_objects(path: Path, objects: Iterable[ObjectInstance]) -> None:
     """Write object instances atomically."""
-    rows = [_with_columns(instance, instance.rle) | {"area_px": instance.rle.area_px} for instance in objects]
+    rows = [_with_columns(instance, instance.rle) | _measures(instance.rle) for instance in objects]
     write_parquet(path, rows, OBJECTS)
 
 
@@ -133,7 +141,7 @@ def read_parts(path: Path) -> list[PartInstance]:
 
 def write_parts(path: Path, parts: Iterable[PartInstance]) -> None:
     """Write part instances atomically."""
-    rows = [_with_columns(instance, instance.rle) | {"area_px": instance.rle.area_px} for instance in parts]
+    rows = [_with_columns(instance, instance.rle) | _measures(instance.rle) for instance in parts]
     write_parquet(path, rows, PARTS)
 
 
@@ -231,6 +239,10 @@ def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
 
 def _rle(row: Mapping[str, Any]) -> Rle:
     return Rle(row["height"], row["width"], row["rle_counts"])
+
+
+def _measures(rle: Rle) -> dict[str, Any]:
+    return {"box_xyxy": [int(side) for side in box_xyxy(rle)], "area_px": rle.area_px}
 
 
 def _with_columns(record: object, rle: Rle) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from typing import get_args
 
 import pytest
 
-from calico.config import SourceName
+from calico.config import InputName
 from tests.contract.source_tree import imported_names, source_files
 
 FOLDERS = ("calico/evaluation/metrics", "calico/language_models", "calico/predictors")
 PLUGINS = [
-    *(Path(f"calico/data/annotations/{source}.py") for source in get_args(SourceName)),
+    *(Path(f"calico/data/annotations/{name}.py") for name in get_args(InputName)),
+    Path("calico/data/annotations/own_coco.py"),
     *(
         path
         for path in source_files("calico")

@@ -53,6 +53,9 @@ def test_sections_cannot_be_changed() -> None:
         ({"runtime.device": "tpu"}, r"tiny\.runtime\.device = 'tpu': input should be 'cpu' or 'cuda'"),
         ({"curate.jacard": 0.2}, r"tiny\.curate\.jacard is not a known name"),
         ({"curate.min_jaccard": None}, r"tiny\.curate\.min_jaccard is missing"),
+        ({"unify.sources": ["imagenet"]}, r"tiny\.unify\.sources\.0 = 'imagenet'"),
+        ({"unify.sources": []}, r"tiny\.unify = .*sources and own_sources are both empty"),
+        ({"unify.own_sources": [{"kind": "coco"}]}, r"tiny\.unify\.own_sources\.0\.part_link is missing"),
         ({"finetune.zero_stage": 3}, r"tiny\.finetune\.zero_stage = 3: input should be 0, 1 or 2"),
     ],
 )

@@ -1,6 +1,7 @@
 """What every reader yields: one image with its objects and their parts, and what it had to leave out."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from calico.core.masks import Rle
 from calico.core.records import ImageRecord
@@ -28,8 +29,14 @@ class AnnotatedObject:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One image of a source; `image` is None if the image as a whole was left out."""
+    """One image of a source.
+
+    Attributes:
+        image: None if the image as a whole was left out.
+        annotation_path: the file that says so; unify writes its name into the rejections.
+    """
 
     image: ImageRecord | None
     objects: tuple[AnnotatedObject, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    annotation_path: Path | None = None

@@ -4,7 +4,6 @@ Folder: sa_<id>.json beside sa_<id>.jpg; the json is {"sa_<id>.jpg": {objects, d
 ...}}. Every grounded caption becomes one record. Source: mbzuai-oryx/groundingLMM, GranD/.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,28 +11,32 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from calico.core.files import read_json
 from calico.core.images import read_image
 from calico.core.masks import Rle, union
 from calico.core.records import ImageRecord
 from calico.core.tables import CaptionPhrase, CaptionRecord, Rejection
-from calico.core.tokens import SPECIAL_TOKENS
-from calico.data.annotations.raw_json import RawRecord, check_file_name, check_record
+from calico.data.annotations.raw_json import (
+    RawRecord,
+    Text,
+    check_file_name,
+    check_record,
+    has_marker,
+    read_raw,
+)
 from calico.data.annotations.segmentation import UnusableMaskError, read_segmentation
 from calico.errors import DataError
 
 SOURCE = "grand"
 
-_MARKER = re.compile("|".join(map(re.escape, (*SPECIAL_TOKENS, "<image>"))))
-
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """An image with its grounded captions; `image` is None if it was left out."""
+    """An image with its grounded captions; `image` is None if it was left out, `annotation_path` its file."""
 
     image: ImageRecord | None
     captions: tuple[CaptionRecord, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    annotation_path: Path | None = None
 
 
 class _Object(RawRecord):
@@ -44,7 +47,7 @@ class _Object(RawRecord):
 class _Detail(RawRecord):
     """A grounded phrase; short captions name one object by `id`, dense ones several by `ids`."""
 
-    phrase: str
+    phrase: Text
     tokens_positive: Annotated[list[int], Field(min_length=2, max_length=2)]
     id: int | list[int] | None = None
     ids: list[int] | None = None
@@ -56,7 +59,7 @@ class _Detail(RawRecord):
 
 
 class _Caption(RawRecord):
-    caption: str
+    caption: Text
     details: list[_Detail]
 
 
@@ -84,7 +87,7 @@ def read(folder: Path) -> Iterator[CaptionedImage]:
 
 
 def _read_scene(path: Path, folder: Path) -> CaptionedImage:
-    content = read_json(path)
+    content = read_raw(path)
     if not isinstance(content, dict) or len(content) != 1:
         raise DataError(f"{path}: not one scene graph under the name of its image. Get the file again.")
     ((file_name, value),) = content.items()
@@ -93,19 +96,26 @@ def _read_scene(path: Path, folder: Path) -> CaptionedImage:
     image_id = f"{SOURCE}/{path.stem}"
     captions = [*([scene.dense_caption] if scene.dense_caption else []), *scene.short_captions]
     if not captions:
-        return CaptionedImage(None, (), (Rejection(SOURCE, image_id, "", "no caption"),))
+        return CaptionedImage(None, (), (Rejection(SOURCE, image_id, "", "no caption"),), path)
     # SA-1B comes in a thousand archives, so a part of it is the rule; other sources must be complete.
     if not image_path.is_file():
-        return CaptionedImage(None, (), (Rejection(SOURCE, image_id, "", "no image file"),))
+        return CaptionedImage(None, (), (Rejection(SOURCE, image_id, "", "no image file"),), path)
     height, width = read_image(image_path).shape[:2]
     image = ImageRecord(image_id, SOURCE, f"{folder.name}/{file_name}", height, width, "train")
-    return _ground(image, scene.objects, captions)
+    return _ground(image, scene.objects, captions, path)
 
 
-def _ground(image: ImageRecord, objects: list[_Object], captions: list[_Caption]) -> CaptionedImage:
+def _ground(
+    image: ImageRecord, objects: list[_Object], captions: list[_Caption], path: Path
+) -> CaptionedImage:
     rles: dict[int, Rle] = {}
     rejections: list[Rejection] = []
     for entry in objects:
+        if entry.id in rles:
+            rejections.append(
+                Rejection(SOURCE, image.image_id, f"object {entry.id}", "second object of an id")
+            )
+            continue
         try:
             rles[entry.id] = read_segmentation(entry.segmentation, image.height, image.width)
         except UnusableMaskError as fault:
@@ -119,13 +129,13 @@ def _ground(image: ImageRecord, objects: list[_Object], captions: list[_Caption]
         else:
             grounded.append(CaptionRecord(image.image_id, caption.caption, phrases))
         rejections += [Rejection(SOURCE, image.image_id, name, fault) for fault in faults]
-    return CaptionedImage(image if grounded else None, tuple(grounded), tuple(rejections))
+    return CaptionedImage(image if grounded else None, tuple(grounded), tuple(rejections), path)
 
 
 def _phrases(caption: _Caption, rles: Mapping[int, Rle]) -> tuple[tuple[CaptionPhrase, ...], list[str]]:
     phrases: list[CaptionPhrase] = []
     faults: list[str] = []
-    if _MARKER.search(caption.caption):
+    if has_marker(caption.caption):
         return (), ["caption with a special token"]
     position = 0
     for detail in sorted(caption.details, key=lambda detail: detail.tokens_positive):

@@ -1,16 +1,33 @@
 """Check JSON that others wrote before any of it is used."""
 
+import json
+import reprlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from calico.core.files import read_json
+from calico.core.tokens import SPECIAL_TOKENS
 from calico.errors import DataError
 
-SidePx = Annotated[int, Field(gt=0, le=100_000)]
 _MAX_REPORTED_FAULTS = 3
 _MAX_SHOWN_CHARACTERS = 60
+# Linux allows 255 and 4096; a reader changes endings, and puts folders in front.
+_MAX_NAME_BYTES = 240
+_MAX_PATH_BYTES = 1024
+# Words of the conversation that no text of a source may smuggle in.
+_MARKERS = (*SPECIAL_TOKENS, "<image>")
+
+
+def _check_text(text: str) -> str:
+    """Refuse half characters: json lets them through, no file and no table can hold them."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("text should be Unicode, but holds an unpaired surrogate")
+    return text
+
+
+SidePx = Annotated[int, Field(gt=0, le=100_000)]
+Text = Annotated[str, AfterValidator(_check_text)]
 
 
 class RawRecord(BaseModel):
@@ -27,9 +44,28 @@ def read_record(path: Path, record_type: type[RecordT]) -> RecordT:
 
     Raises:
         DataError: the file is missing or not JSON, or a field is missing or of the wrong type; names the
-            file and the first faults with their place and value.
+            file, how many fields are wrong, and the first of them with place and value.
     """
-    return check_record(read_json(path), record_type, path)
+    return check_record(read_raw(path), record_type, path)
+
+
+def read_raw(path: Path) -> Any:
+    """Read a JSON file that others wrote; `read_json` would advise to delete it.
+
+    Raises:
+        DataError: the file is missing or not JSON; names the file and the place.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: no such file. Get the data set again, or correct unify's params."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    # Not JSON, not UTF-8, or a number of thousands of digits are all ValueErrors.
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file ({error}). Get the file again.") from error
 
 
 def check_record(value: Any, record_type: type[RecordT], path: Path) -> RecordT:
@@ -37,23 +73,56 @@ def check_record(value: Any, record_type: type[RecordT], path: Path) -> RecordT:
     try:
         return record_type.model_validate(value)
     except ValidationError as error:
-        faults = "; ".join(_describe(fault) for fault in error.errors()[:_MAX_REPORTED_FAULTS])
+        shown = error.errors()[:_MAX_REPORTED_FAULTS]
+        faults = "; ".join(_describe(fault, value) for fault in shown)
         count = error.error_count()
-        raise DataError(f"{path}: {count} wrong field(s): {faults}. Get the file again.") from error
+        first = f" (the first {len(shown)} shown)" if count > len(shown) else ""
+        raise DataError(f"{path}: {count} wrong field(s){first}: {faults}. Get the file again.") from error
 
 
 def check_file_name(file_name: str, path: Path) -> str:
-    """Return a relative file name that stays in its folder.
+    """Return a relative file name that stays in its folder and that a disk can hold.
 
     Raises:
-        DataError: an absolute name, or one that leaves the folder; names the annotation file.
+        DataError: an absolute name, one that leaves the folder or is too long; names the annotation file.
     """
     parts = PurePosixPath(file_name).parts
     if not parts or "\\" in file_name or "\0" in file_name or file_name.startswith("/") or ".." in parts:
-        raise DataError(f"{path}: file_name {file_name!r} leaves the folder of images. Get the file again.")
+        raise DataError(
+            f"{path}: file_name {reprlib.repr(file_name)} leaves the folder of images. Get the file again."
+        )
+    num_bytes = [len(name.encode()) for name in (file_name, *parts)]
+    if num_bytes[0] > _MAX_PATH_BYTES or max(num_bytes[1:]) > _MAX_NAME_BYTES:
+        raise DataError(f"{path}: file_name {reprlib.repr(file_name)} is too long. Get the file again.")
     return file_name
 
 
-def _describe(fault: Any) -> str:
+def has_marker(text: str) -> bool:
+    """Tell whether a text holds a word that steers the model, such as "[SEG]"."""
+    return any(marker in text for marker in _MARKERS)
+
+
+def _describe(fault: Any, value: Any) -> str:
     place = ".".join(map(str, fault["loc"])) or "file"
-    return f"{place} = {str(fault['input'])[:_MAX_SHOWN_CHARACTERS]!r}: {fault['msg'].lower()}"
+    number = _enclosing_id(value, fault["loc"])
+    where = "" if number is None else f" (id {_shown(number)})"
+    return f"{place}{where} = {_shown(fault['input'])!r}: {fault['msg'].lower()}"
+
+
+def _enclosing_id(value: Any, place: tuple[int | str, ...]) -> Any:
+    """Return the id of the innermost record around `place`, None where no record has one."""
+    number = None
+    for step in place[:-1]:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            break
+        if isinstance(value, dict):
+            number = value.get("id", number)
+    return number
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a short text, also where it is very long or deeply nested."""
+    text = value if isinstance(value, str) else reprlib.repr(value)
+    return text[:_MAX_SHOWN_CHARACTERS]

@@ -16,6 +16,8 @@ _MIN_POLYGON_NUMBERS = 6
 _MAX_POLYGON_NUMBERS = 1_000_000
 # Farther outside the image than this a coordinate is damage, and pycocotools crashes on very large ones.
 _MAX_COORDINATE_PX = 100_000.0
+# pycocotools walks outlines in fifths of a pixel and keeps every step: longer ones take its memory and time.
+_MAX_OUTLINE_PX = 2_000_000.0
 
 
 class UnusableMaskError(Exception):
@@ -67,6 +69,8 @@ def _read_polygons(polygons: list[Any], height: int, width: int) -> Rle:
     drawable = [_read_polygon(polygon) for polygon in polygons if polygon]
     if not drawable:
         raise UnusableMaskError("empty mask")
+    if sum(map(_outline_px, drawable)) > _MAX_OUTLINE_PX:
+        raise UnusableMaskError("outline too long")
     merged = coco_mask.merge(coco_mask.frPyObjects(drawable, height, width))
     return Rle(height, width, bytes(merged["counts"]))
 
@@ -82,6 +86,12 @@ def _read_polygon(polygon: Any) -> list[float]:
         raise UnusableMaskError("damaged polygon")
     padding = (_MIN_POLYGON_NUMBERS - len(polygon)) // 2
     return [float(number) for number in polygon] + [float(number) for number in polygon[:2]] * padding
+
+
+def _outline_px(polygon: list[float]) -> float:
+    points = list(zip(polygon[::2], polygon[1::2], strict=True))
+    edges = zip(points, [*points[1:], points[0]], strict=True)
+    return sum(max(abs(x - other_x), abs(y - other_y)) for (x, y), (other_x, other_y) in edges)
 
 
 def _is_coordinate(number: float) -> bool:

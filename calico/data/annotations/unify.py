@@ -1,26 +1,27 @@
 """Read all sources into one set of tables; count and list everything that is left out."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from calico.config import SourceName, UnifySection
+from calico.config import InputName, UnifySection
 from calico.core import tables
 from calico.core.files import write_json, write_manifest
 from calico.core.images import read_image
 from calico.core.masks import Rle, union
 from calico.core.records import ImageRecord, ObjectInstance, PartInstance
 from calico.core.tables import CaptionRecord, Rejection
-from calico.data.annotations import ade20k_part_234, grand, paco_lvis, partimagenet
+from calico.data.annotations import ade20k_part_234, grand, mixed_parts, own_coco, paco_lvis, partimagenet
 from calico.data.annotations.annotated_image import AnnotatedImage, AnnotatedObject, AnnotatedPart
 from calico.errors import DataError
 
-READERS: Mapping[SourceName, Callable[[Path], Iterator[AnnotatedImage]]] = MappingProxyType(
+READERS: Mapping[InputName, Callable[[Path], Iterator[AnnotatedImage]]] = MappingProxyType(
     {
         "ade20k_part_234": ade20k_part_234.read,
+        "mixed_parts": mixed_parts.read,
         "paco_lvis": paco_lvis.read,
         "partimagenet": partimagenet.read,
     }
@@ -39,7 +40,7 @@ class UnifiedTables:
 
 
 def unify(section: UnifySection, sources_path: Path, output_path: Path) -> dict[str, Any]:
-    """Read the sources that `section` names, and GranD where it is there, and write the tables.
+    """Read the sources that `section` names and one's own, and GranD where it is there; write the tables.
 
     Args:
         section: sources and the smallest areas kept.
@@ -68,14 +69,13 @@ def unify(section: UnifySection, sources_path: Path, output_path: Path) -> dict[
 def read_sources(section: UnifySection, sources_path: Path) -> UnifiedTables:
     """Read the sources into memory; arguments and errors as `unify`."""
     unified = UnifiedTables()
-    for source in section.sources:
-        for annotated in READERS[source](sources_path / source):
-            _add_image(unified, annotated, section, sources_path)
+    for annotated in _annotated_images(section, sources_path):
+        _add_image(unified, annotated, section, sources_path)
     # GranD only serves the alignment stage; without it there are no captions, and the summary says so.
     for captioned in grand.read(sources_path / grand.SOURCE):
         unified.images += [captioned.image] if captioned.image else []
         unified.captions += captioned.captions
-        unified.rejected += captioned.rejections
+        unified.rejected += _with_file(captioned.rejections, captioned.annotation_path, sources_path)
     _check_ids(unified.images, sources_path)
     return unified
 
@@ -100,6 +100,20 @@ def summarize(unified: UnifiedTables) -> dict[str, Any]:
     }
 
 
+def _annotated_images(section: UnifySection, sources_path: Path) -> Iterator[AnnotatedImage]:
+    for source in section.sources:
+        yield from READERS[source](sources_path / source)
+    for own_source in section.own_sources:
+        yield from own_coco.read(own_source, sources_path)
+
+
+def _with_file(rejections: Iterable[Rejection], path: Path | None, sources_path: Path) -> Iterator[Rejection]:
+    """Write the name of the annotation file into the rejections, short where it is one of the sources'."""
+    is_inside = path is not None and path.is_relative_to(sources_path)
+    name = str(path.relative_to(sources_path) if path and is_inside else path or "")
+    return (replace(rejection, file=name) for rejection in rejections)
+
+
 def _check_ids(images: Sequence[ImageRecord], sources_path: Path) -> None:
     uses = Counter(image.image_id for image in images)
     repeated = [image_id for image_id, count in uses.items() if count > 1]
@@ -113,34 +127,39 @@ def _check_ids(images: Sequence[ImageRecord], sources_path: Path) -> None:
 def _add_image(
     unified: UnifiedTables, annotated: AnnotatedImage, section: UnifySection, sources_path: Path
 ) -> None:
-    unified.rejected += annotated.rejections
-    if annotated.image is None:
-        return
-    _check_pixels(annotated.image, sources_path)
-    unified.images.append(annotated.image)
-    for number, raw in enumerate(annotated.objects):
-        _add_object(unified, annotated.image, number, raw, section)
+    rejections = list(annotated.rejections)
+    if annotated.image is not None:
+        _check_pixels(annotated.image, sources_path)
+        unified.images.append(annotated.image)
+        for number, raw in enumerate(annotated.objects):
+            rejections += _add_object(unified, annotated.image, number, raw, section)
+    unified.rejected += _with_file(rejections, annotated.annotation_path, sources_path)
 
 
 def _add_object(
     unified: UnifiedTables, image: ImageRecord, number: int, raw: AnnotatedObject, section: UnifySection
-) -> None:
+) -> list[Rejection]:
+    """Add an object and its parts, pieces of one name merged; return what is too small."""
+    rejections: list[Rejection] = []
+
     def reject(annotation_id: str, reason: str) -> None:
-        unified.rejected.append(Rejection(image.source, image.image_id, annotation_id, reason))
+        rejections.append(Rejection(image.source, image.image_id, annotation_id, reason))
 
     if raw.rle.area_px < section.min_object_area_px:
         reject(raw.annotation_id, "object too small")
         for part in raw.parts:
             reject(part.annotation_id, "part of a rejected object")
-        return
+        return rejections
     object_id = f"{image.image_id}#{number}"
     unified.objects.append(ObjectInstance(object_id, image.image_id, raw.category, raw.rle))
     for name, pieces in _by_name(raw.parts).items():
         rle = _merge(pieces)
         if rle.area_px < section.min_part_area_px:
-            reject(pieces[0].annotation_id, "part too small")
+            for piece in pieces:
+                reject(piece.annotation_id, "part too small")
         else:
             unified.parts.append(PartInstance(f"{object_id}/{name}", object_id, image.image_id, name, rle))
+    return rejections
 
 
 def _by_name(parts: Sequence[AnnotatedPart]) -> dict[str, list[AnnotatedPart]]:

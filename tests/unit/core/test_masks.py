@@ -88,6 +88,18 @@ def test_iou_is_that_of_the_pixels(seed: int, num_predicted: int, num_true: int)
     np.testing.assert_allclose(found, np.reshape(expected, found.shape), rtol=0, atol=1e-15)
 
 
+@given(seed=st.integers(0, 10_000), num_inner=st.integers(0, 4), num_outer=st.integers(0, 4))
+def test_share_inside_is_that_of_the_pixels(seed: int, num_inner: int, num_outer: int) -> None:
+    inner = [random_mask(seed + index, 12, 9) for index in range(num_inner)]
+    outer = [random_mask(seed + 50 + index, 12, 9) for index in range(num_outer)]
+    expected = [[(a & b).sum() / max(a.sum(), 1) for b in outer] for a in inner]
+    found = masks.shares_inside(
+        [masks.encode(mask) for mask in inner], [masks.encode(mask) for mask in outer]
+    )
+    assert found.shape == (num_inner, num_outer)
+    np.testing.assert_allclose(found, np.reshape(expected, found.shape), rtol=0, atol=1e-15)
+
+
 def test_empty_masks_have_iou_zero() -> None:
     empty = masks.encode(np.zeros((3, 3), dtype=bool))
     assert masks.iou_matrix([empty], [empty]).tolist() == [[0.0]]

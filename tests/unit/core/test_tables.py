@@ -29,7 +29,7 @@ CONTENTS: dict[str, list[Any]] = {
         tables.CaptionRecord("g/1", "A dog.", (tables.CaptionPhrase(0, 5, "A dog", RLE),)),
         tables.CaptionRecord("g/2", "Nothing.", ()),
     ],
-    "rejected": [tables.Rejection("a", "a/1", "12", "empty mask")],
+    "rejected": [tables.Rejection("a", "a/1", "12", "empty mask", "a/train.json")],
     "pairs": [
         PairSample("p1", "common_parts", "a", ("a/1", "a/2"), (Target(0, "dog's head", "a/1#7", "a/1#9"),)),
         PairSample("p2", "common_objects", "a", ("a/1", "a/2", "a/3"), (Target(2, "dog", "a/3#1", None),)),

@@ -1,7 +1,6 @@
 """calico.data.annotations.ade20k_part_234: a part of an instance is its class in the map, inside its mask."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +77,30 @@ def test_map_of_another_size_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_map_with_another_class_is_refused(tmp_path: Path) -> None:
+    part_map_HW = np.full((6, 10), 65535, dtype=np.uint16)
+    part_map_HW[1, 1] = 234
+    write_release(tmp_path, [], part_map_HW)
+    with pytest.raises(
+        DataError,
+        match=r"00000001\.png: the map holds 234, which is neither a part class \(0 to 233\) nor 65535",
+    ):
+        read(tmp_path)
+
+
+def test_named_parts_without_a_pixel_are_counted(tmp_path: Path) -> None:
+    part_map_HW = np.full((6, 10), 65535, dtype=np.uint16)
+    part_map_HW[5, 0] = DOOR
+    entry = instance(1, box_mask(2, 0, 6, 4)) | {"part_category_id": [WHEEL, DOOR, BUS_DOOR]}
+    write_release(tmp_path, [entry], part_map_HW)
+    (image,) = read(tmp_path)
+    assert [part.category for part in image.objects[0].parts] == ["door"]
+    assert [(one.annotation_id, one.reason) for one in image.rejections] == [
+        (f"1:{WHEEL}", "part without a pixel in the map"),
+        (f"1:{BUS_DOOR}", "part without a pixel in the map"),
+    ]
+
+
 def test_missing_map_is_named(tmp_path: Path) -> None:
     write_release(tmp_path, [], np.zeros((6, 10), dtype=np.uint16))
     (tmp_path / "annotations_detectron2_part" / "training" / "ADE_train_00000001.png").unlink()
@@ -128,10 +151,8 @@ def test_synthetic_release_reads_back_and_is_split(tmp_path: Path) -> None:
             assert all((masks.decode(part.rle) == drawn_parts[part.category]).all() for part in found.parts)
 
 
-def test_real_ade_images() -> None:
-    if not os.environ.get("CALICO_REAL_IMAGES"):
-        pytest.skip("CALICO_REAL_IMAGES names no folder of real annotated images")
-    folder = Path(os.environ["CALICO_REAL_IMAGES"]) / "ade20k_part_234"
+def test_real_ade_images(real_path: Path) -> None:
+    folder = real_path / "ade20k_part_234"
     images = list(ade20k_part_234.read_split(folder, "train", path_prefix="ade20k_part_234"))
     found = [
         [(one.category, [part.category for part in one.parts]) for one in image.objects] for image in images

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calico.data.annotations.coco import read_coco
+from calico.data.annotations.coco import CocoCategory, read_coco
+from calico.data.annotations.raw_json import check_record
 from calico.errors import DataError
 
 
@@ -51,13 +52,37 @@ ANNOTATION = coco()["annotations"][0]
         ({"images": [IMAGE | {"file_name": "/etc/passwd"}]}, "leaves the folder"),
         ({"images": [IMAGE | {"file_name": "a\\..\\b.jpg"}]}, "leaves the folder"),
         ({"images": [IMAGE | {"file_name": ""}]}, "leaves the folder"),
-        ({"images": [IMAGE | {"height": -4}]}, r"images\.0\.height = '-4': input should be greater than 0"),
-        ({"images": [IMAGE | {"width": 10**9}]}, r"images\.0\.width = '1000000000'"),
-        ({"images": [IMAGE | {"height": "4"}]}, r"images\.0\.height = '4': input should be a valid integer"),
-        ({"images": [IMAGE | {"id": True}]}, r"images\.0\.id = 'True'"),
+        (
+            {"images": [IMAGE | {"height": -4}]},
+            r"images\.0\.height \(id 1\) = '-4': input should be greater than 0",
+        ),
+        ({"images": [IMAGE | {"width": 10**9}]}, r"images\.0\.width \(id 1\) = '1000000000'"),
+        (
+            {"images": [IMAGE | {"height": "4"}]},
+            r"images\.0\.height \(id 1\) = '4': input should be a valid integer",
+        ),
+        ({"images": [IMAGE | {"id": True}]}, r"images\.0\.id \(id True\) = 'True'"),
         ({"images": {}}, r"images = '\{\}'"),
         ({"annotations": [None]}, r"annotations\.0 = 'None'"),
-        ({"categories": [{"id": 2}]}, r"categories\.0\.name = .*field required"),
+        ({"categories": [{"id": 2}]}, r"categories\.0\.name \(id 2\) = .*field required"),
+        (
+            {"images": [IMAGE | {"height": 9000, "width": 9000}]},
+            "image 1 has 9000 x 9000 pixels, more than 64",
+        ),
+        ({"images": [IMAGE | {"file_name": "a" * 241}]}, r"'aaaaa.*aaa' is too long"),
+        ({"images": [IMAGE | {"file_name": "a/" * 600 + "b"}]}, "is too long"),
+        ({"images": [IMAGE | {"file_name": "a\0b"}]}, "leaves the folder"),
+        ({"images": [IMAGE | {"file_name": "\ud800.jpg"}]}, r"file_name \(id 1\) = '.*unpaired surrogate"),
+        (
+            {"categories": [{"id": 2, "name": "a [SEG]"}]},
+            r"category 2 is named 'a \[SEG\]'; a name is printable",
+        ),
+        ({"categories": [{"id": 2, "name": "dog\n"}]}, r"category 2 is named 'dog\\n'"),
+        ({"categories": [{"id": 2, "name": " "}]}, "category 2 is named ' '"),
+        (
+            {"annotations": [ANNOTATION | {"obj_ann_id": 1.5}]},
+            r"annotations\.0\.obj_ann_id \(id 5\) = '1\.5'",
+        ),
     ],
 )
 def test_contradictions_are_named(changes: dict[str, Any], match: str, tmp_path: Path) -> None:
@@ -66,9 +91,35 @@ def test_contradictions_are_named(changes: dict[str, Any], match: str, tmp_path:
 
 
 def test_number_of_faults_is_told_and_the_list_is_short(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"50 wrong field\(s\): ") as raised:
+    with pytest.raises(DataError, match=r"50 wrong field\(s\) \(the first 3 shown\): ") as raised:
         read_coco(write(tmp_path, coco(annotations=[3] * 50)))
     assert len(str(raised.value)) < 500
+
+
+def test_damaged_json_is_named_and_not_to_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('{"images": [')
+    with pytest.raises(DataError, match=r"mine\.json: not a JSON file \(.*char 12\)\)\. Get the file"):
+        read_coco(path)
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+        read_coco(tmp_path)
+
+
+def test_named_link_takes_the_place_of_pacos(tmp_path: Path) -> None:
+    path = write(tmp_path, coco(annotations=[ANNOTATION | {"parent": 9}]))
+    assert read_coco(path).annotations[1][0].obj_ann_id == 5
+    assert read_coco(path, link_field="parent").annotations[1][0].obj_ann_id == 9
+    assert read_coco(path, link_field="owner").annotations[1][0].obj_ann_id is None
+
+
+def test_value_of_any_depth_is_shown_short() -> None:
+    """json reads no such depth, but values get near what `repr` can walk."""
+    value: Any = []
+    for _ in range(5000):
+        value = [value]
+    with pytest.raises(DataError, match=r"file\.json: 2 wrong field\(s\): id = '\[\[\[\[.*\.\.\.") as raised:
+        check_record({"id": value, "name": 3}, CocoCategory, Path("file.json"))
+    assert len(str(raised.value)) < 300
 
 
 @pytest.mark.parametrize("content", [None, 3, [], "text", {}])

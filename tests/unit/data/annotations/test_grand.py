@@ -1,7 +1,6 @@
 """calico.data.annotations.grand: phrases where the caption has them, masks of what they name."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +103,14 @@ def test_captions_without_phrase_and_images_without_caption_are_left_out(tmp_pat
     assert reasons(read(tmp_path, {"sa_1.jpg": scene(dense_caption=injected)}))[0][1].startswith("caption")
 
 
+def test_second_object_of_an_id_is_counted(tmp_path: Path) -> None:
+    content = scene()
+    content["objects"].append(content["objects"][1] | {"id": 0})
+    image = read(tmp_path, {"sa_1.jpg": content})
+    assert reasons(image) == [("object 0", "second object of an id")]
+    assert image.captions[0].phrases[0].rle.area_px == 6
+
+
 def test_missing_image_is_counted(tmp_path: Path) -> None:
     assert reasons(read(tmp_path, {"sa_1.jpg": scene()}, with_image=False)) == [("", "no image file")]
 
@@ -149,8 +156,6 @@ def test_synthetic_scene_graph_reads_back_to_the_drawn_masks(tmp_path: Path) -> 
             assert np.array_equal(masks.decode(phrase.rle), by_label[phrase.label])
 
 
-def test_real_scene_graphs_without_captions_are_counted() -> None:
-    if not os.environ.get("CALICO_REAL_IMAGES"):
-        pytest.skip("CALICO_REAL_IMAGES names no folder of real annotated images")
-    images = list(grand.read(Path(os.environ["CALICO_REAL_IMAGES"]) / "grand"))
+def test_real_scene_graphs_without_captions_are_counted(real_path: Path) -> None:
+    images = list(grand.read(real_path / "grand"))
     assert [reasons(image) for image in images] == [[("", "no caption")]] * 2

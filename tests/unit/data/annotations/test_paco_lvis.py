@@ -1,7 +1,6 @@
 """calico.data.annotations.paco_lvis: the released layout, its names and its traps."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from calico.data.annotations import paco_lvis
 from calico.data.synthetic.generate import scene_generator
 from calico.data.synthetic.paco import write_annotations, write_image
 from calico.data.synthetic.renderer import render_scene
+from calico.data.taxonomy import categories_of
+from calico.errors import DataError
 
 CATEGORIES = [
     {"id": 1, "name": "car_(automobile)", "supercategory": "OBJECT"},
@@ -66,6 +67,14 @@ def test_parts_are_joined_to_their_objects(tmp_path: Path) -> None:
         ),
         ([annotation(2, 2, 99)], [("2", "part without a usable object in its image")]),
         ([annotation(2, 2, None)], [("2", "part without a usable object in its image")]),
+        ([annotation(0, 1, 0), annotation(2, 2, None)], [("2", "part without a usable object in its image")]),
+        ([annotation(1, 1, 1, segmentation=[[1, 1]])], [("1", "empty mask")]),
+        ([annotation(1, 1, 1, segmentation=[[1, 1, 3, 3]])], [("1", "empty mask")]),
+        (
+            [annotation(1, 1, 1, segmentation=None)],
+            [("1", "segmentation is neither polygons nor run lengths")],
+        ),
+        ([annotation(1, 1, 1, iscrowd=1)], [("1", "crowd region, not one object")]),
         (
             [annotation(1, 1, 1), annotation(2, 4, 1)],
             [("2", "part of another category than its object")],
@@ -120,10 +129,8 @@ def test_synthetic_release_reads_back_to_the_drawn_masks(tmp_path: Path) -> None
             )
 
 
-def test_real_photographs_with_paco_style_annotations() -> None:
-    if not os.environ.get("CALICO_REAL_IMAGES"):
-        pytest.skip("CALICO_REAL_IMAGES names no folder of real annotated images")
-    path = Path(os.environ["CALICO_REAL_IMAGES"]) / "pascal_part" / "pascal_part_paco_style.json"
+def test_real_photographs_with_paco_style_annotations(real_path: Path) -> None:
+    path = real_path / "pascal_part" / "pascal_part_paco_style.json"
     images = list(paco_lvis.read_annotation_file(path, split="train", image_folder="pascal_part/images"))
     found = {
         image.image.image_id: [(one.category, len(one.parts)) for one in image.objects] for image in images
@@ -139,3 +146,60 @@ def test_real_photographs_with_paco_style_annotations() -> None:
         "chair",
     ]
     assert not any(image.rejections for image in images)
+
+
+def test_table_holds_the_531_released_categories() -> None:
+    names = paco_lvis.released_categories().values()
+    objects = {name for name in names if ":" not in name}
+    parts = {paco_lvis.part_name(name) for name in names if ":" in name}
+    assert (len(names), len(set(names)), len(objects), len(parts)) == (531, 531, 75, 456)
+    assert len({part for _, part in parts}) == 200
+
+
+def test_names_and_parts_are_those_of_table_6() -> None:
+    """Of the 75 objects, ball and napkin have no parts and so no row."""
+    released: dict[str, set[str]] = {
+        paco_lvis.object_name(name): set()
+        for name in paco_lvis.released_categories().values()
+        if ":" not in name
+    }
+    for name in paco_lvis.released_categories().values():
+        owner, part = paco_lvis.part_name(name)
+        released[owner] |= {part} - {""}
+    printed = {name: set(one.parts) for name, one in categories_of("paco_lvis").items()}
+    assert {name: parts for name, parts in released.items() if parts} == printed
+    assert {name for name, parts in released.items() if not parts} == {"ball", "napkin"}
+
+
+def write_release(
+    folder: Path, *, category: str = "chair", splits: tuple[str, ...] = paco_lvis.SPLITS
+) -> None:
+    (folder / "annotations").mkdir(parents=True)
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": category}]}
+    for split in splits:
+        (folder / "annotations" / f"paco_lvis_v1_{split}.json").write_text(json.dumps(content))
+
+
+def test_all_three_splits_are_read_and_an_old_archive_is_named(tmp_path: Path) -> None:
+    write_release(tmp_path / "new")
+    assert list(paco_lvis.read(tmp_path / "new")) == []
+    write_release(tmp_path / "old", splits=("train", "val"))
+    with pytest.raises(
+        DataError, match=r"v1_test\.json: no such file\. paco_lvis_v1\.zip holds it since February 2023"
+    ):
+        list(paco_lvis.read(tmp_path / "old"))
+
+
+def test_other_categories_are_refused(tmp_path: Path) -> None:
+    write_release(tmp_path, category="spaceship:door")
+    with pytest.raises(DataError, match="1 categories are none of PACO-LVIS's 531, first 'spaceship:door'"):
+        list(paco_lvis.read(tmp_path))
+
+
+def test_real_lvis_file_is_read(real_path: Path) -> None:
+    """LVIS, which PACO extends: polygons, many of them with several pieces."""
+    path = real_path / "lvis" / "annotations.json"
+    (first, *_) = images = list(paco_lvis.read_annotation_file(path, split="val", image_folder="lvis/images"))
+    assert len(images) == 3
+    # Without PACO's obj_ann_id nothing says that these are objects.
+    assert {one.reason for one in first.rejections} == {"part annotation of an object category"}

@@ -113,13 +113,6 @@ def test_part_names_are_bare(name: str, supercategory: str, expected: str) -> No
     assert partimagenet.part_name(CocoCategory(id=0, name=name, supercategory=supercategory)) == expected
 
 
-def test_table_holds_126_synsets_in_37_categories() -> None:
-    categories = partimagenet.synset_categories()
-    kept = [category for category in categories.values() if category]
-    assert (len(categories), len(kept), len(set(kept))) == (158, 126, 37)
-    assert categories["n02071294"] == "whale"
-
-
 def test_synthetic_release_reads_back_to_the_drawn_masks(tmp_path: Path) -> None:
     folder = tmp_path / "partimagenet"
     scenes, rows = [], []
@@ -140,3 +133,69 @@ def test_synthetic_release_reads_back_to_the_drawn_masks(tmp_path: Path) -> None
         for drawn_part in drawn.parts:
             pieces = [one.rle for one in found.parts if one.category == drawn_part.name]
             assert (masks.decode(masks.union(pieces)) == drawn_part.mask_HW).all()
+
+
+def test_parts_of_another_supercategory_are_counted(release: Path) -> None:
+    write_split(release, "val", ["n01608432_1.JPEG"], [part(1, 0, [SQUARE])])
+    (image,) = partimagenet.read(release)
+    assert image.image is None, "a kite's only part is a quadruped's head"
+    assert [(one.annotation_id, one.reason) for one in image.rejections] == [
+        ("1", "part of another supercategory"),
+        ("", "image without an object"),
+    ]
+
+
+def test_points_and_lines_are_counted_as_empty(release: Path) -> None:
+    write_split(
+        release, "val", ["n02085782_1.JPEG"],
+        [part(1, 0, [SQUARE]), part(2, 0, [[1, 1]]), part(3, 0, [[1, 1, 6, 4]]),
+         part(4, 0, [[1, 1], SQUARE], 3)],
+    )  # fmt: skip
+    (image,) = partimagenet.read(release)
+    assert [one.annotation_id for one in image.objects[0].parts] == ["1", "4"]
+    assert [(one.annotation_id, one.reason) for one in image.rejections] == [
+        ("2", "empty mask"),
+        ("3", "empty mask"),
+    ]
+
+
+def test_folder_without_a_release_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"holds neither annotations/train/train\.json \(Seg release\) nor train\.json"
+    ):
+        list(partimagenet.read(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "place", ["{split}/{synset}", "images/{split}/{synset}", "images/{split}", "{split}"]
+)
+def test_ood_release_is_read_wherever_its_images_are(place: str, tmp_path: Path) -> None:
+    folder = tmp_path / "partimagenet"
+    folder.mkdir()
+    for split, synset in (("train", "n02085782"), ("val", "n01484850"), ("test", "n01491361")):
+        images = [{"id": 0, "file_name": f"{synset}_1.JPEG", "height": 5, "width": 7}]
+        head = {"id": 0, "name": "Fish Head", "supercategory": "Fish"}
+        head = CATEGORIES[0] if split == "train" else head
+        content = {"images": images, "annotations": [part(1, 0, [SQUARE])], "categories": [head]}
+        (folder / f"{split}.json").write_text(json.dumps(content))
+        path = folder / place.format(split=split, synset=synset) / f"{synset}_1.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (7, 5)).save(path)
+    images = list(partimagenet.read(folder))
+    assert [(one.image.split, one.objects[0].category) for one in images] == [
+        ("train", "dog"), ("val", "shark"), ("test", "shark"),
+    ]  # fmt: skip
+    assert all((tmp_path / one.image.path).is_file() for one in images)
+
+
+def test_ood_release_without_an_image_names_its_first_place(tmp_path: Path) -> None:
+    folder = tmp_path / "partimagenet"
+    folder.mkdir()
+    content = {
+        "images": [{"id": 0, "file_name": "n02085782_1.JPEG", "height": 5, "width": 7}],
+        "annotations": [part(1, 0, [SQUARE])],
+        "categories": CATEGORIES,
+    }
+    (folder / "train.json").write_text(json.dumps(content))
+    image = next(partimagenet.read(folder))
+    assert image.image.path == "partimagenet/train/n02085782/n02085782_1.JPEG"

@@ -55,6 +55,8 @@ def test_every_form_gives_the_mask(segmentation: Any) -> None:
         ([[1, 2, 5, 2, 5, 1e9]], "damaged polygon"),
         ([[1, 2, 5, 2, 5, "7"]], "damaged polygon"),
         ([{"x": 1}], "damaged polygon"),
+        ([[-99_999, 0, 99_999, 5] * 10], "outline too long"),
+        ([[-99_999, 0, 99_999, 5, 0, 9]] * 10, "outline too long"),
         (SQUARE, "damaged polygon"),
         (None, "neither polygons nor run lengths"),
         ("W0", "neither polygons nor run lengths"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from calico.config import SynthesizeSection, UnifySection
 from calico.core import masks, tables
-from calico.core.files import read_json, verify_manifest
+from calico.core.files import read_json, read_parquet, verify_manifest
 from calico.core.records import ImageRecord
 from calico.data.annotations import unify as module
 from calico.data.annotations.annotated_image import AnnotatedImage, AnnotatedObject, AnnotatedPart
@@ -53,6 +53,12 @@ def test_all_sources_become_tables(sources_path: Path, tmp_path: Path) -> None:
     assert all(objects[part.object_id].image_id == part.image_id for part in parts)
     assert len({part.part_id for part in parts}) == len(parts)
     assert len({(part.object_id, part.category) for part in parts}) == len(parts)
+    rows = [*read_parquet(tmp_path / "objects.parquet"), *read_parquet(tmp_path / "parts.parquet")]
+    for row in rows:
+        mask_HW = masks.decode(masks.Rle(row["height"], row["width"], row["rle_counts"]))
+        ys, xs = np.nonzero(mask_HW)
+        assert row["box_xyxy"] == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+        assert row["area_px"] == mask_HW.sum()
     assert {caption.image_id for caption in tables.read_captions(tmp_path / "captions.parquet")} <= set(sizes)
     assert sum(split["objects"] for split in summary["counts"]["paco_lvis"].values()) == sum(
         one.image_id.startswith("paco_lvis/") for one in objects.values()
@@ -99,7 +105,8 @@ def one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         image = ImageRecord("paco_lvis/1", "paco_lvis", "paco_lvis/1.png", height, 20, "train")
 
         def read(folder: Path) -> Iterator[AnnotatedImage]:
-            yield from [AnnotatedImage(image, objects)] * num_copies
+            path = tmp_path / "paco_lvis" / "train.json"
+            yield from [AnnotatedImage(image, objects, (), path)] * num_copies
 
         monkeypatch.setattr(module, "READERS", {**READERS, "paco_lvis": read})
         return module.read_sources(section(sources=["paco_lvis"]), tmp_path)
@@ -111,10 +118,13 @@ def test_small_objects_take_their_parts_along(one_image: Any) -> None:
     part = AnnotatedPart("2", "head", square(9))
     unified = one_image(AnnotatedObject("1", "dog", square(9), (part,)))
     assert (unified.objects, unified.parts) == ([], [])
-    assert [(one.annotation_id, one.reason) for one in unified.rejected] == [
-        ("1", "object too small"),
-        ("2", "part of a rejected object"),
+    assert [(one.annotation_id, one.reason, one.file) for one in unified.rejected] == [
+        ("1", "object too small", "paco_lvis/train.json"),
+        ("2", "part of a rejected object", "paco_lvis/train.json"),
     ]
+    assert module.summarize(unified)["rejected"] == {
+        "paco_lvis": {"object too small": 1, "part of a rejected object": 1}
+    }
 
 
 def test_pieces_of_a_part_are_merged_before_they_are_measured(one_image: Any) -> None:
@@ -123,13 +133,17 @@ def test_pieces_of_a_part_are_merged_before_they_are_measured(one_image: Any) ->
         AnnotatedPart("3", "head", square(8)),
         AnnotatedPart("4", "tail", corner(3)),
         AnnotatedPart("5", "paw", square(4)),
+        AnnotatedPart("6", "paw", corner(2)),
     )
     unified = one_image(AnnotatedObject("1", "dog", square(12), parts))
     assert [(part.part_id, part.rle.area_px) for part in unified.parts] == [
         ("paco_lvis/1#0/head", 64),
         ("paco_lvis/1#0/tail", 16 + 9),
     ]
-    assert [(one.annotation_id, one.reason) for one in unified.rejected] == [("5", "part too small")]
+    assert [(one.annotation_id, one.reason) for one in unified.rejected] == [
+        ("5", "part too small"),
+        ("6", "part too small"),
+    ]
 
 
 def test_object_ids_do_not_depend_on_what_is_rejected(one_image: Any) -> None:
