@@ -58,8 +58,9 @@ class UnifySection(Section):
 
 
 class CurateSection(Section):
-    """Which category pairs are comparable where the reviewed list is silent."""
+    """Which category pairs are comparable: the reviewed list (None: ours), and the rule where it is silent."""
 
+    reviewed: str | None
     min_jaccard: Fraction
 
 
