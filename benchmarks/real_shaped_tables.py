@@ -1,8 +1,8 @@
 """Tables shaped like the three sources: as many images, objects and parts, spread over the real categories.
 
 How many images show a category is published for PACO-LVIS and PartImageNet (`category_images.csv`). For
-ADE20K-Part-234 nothing is, so its categories follow Zipf's law in the order of how many parts they have. Which
-objects share an image, and which parts can be seen, is drawn at random; masks are rectangles.
+ADE20K-Part-234 nothing is, so its categories follow Zipf's law in the order of how many parts they have.
+Which objects share an image, and which parts can be seen, is drawn; masks are rectangles.
 """
 
 import csv

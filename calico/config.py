@@ -58,7 +58,7 @@ class UnifySection(Section):
 
 
 class CurateSection(Section):
-    """Which category pairs are comparable: the reviewed list (None: ours), and the rule where it is silent."""
+    """Which category pairs are comparable: by a reviewed list (None: ours), else by the rule."""
 
     reviewed: str | None
     min_jaccard: Fraction

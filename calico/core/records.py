@@ -1,6 +1,7 @@
 """The nouns: what one stage hands to the next.
 
-torch is only named here, not imported: it takes two seconds and half a gigabyte, and most stages need none of it.
+torch is only named here, not imported: it takes two seconds and half a gigabyte, and half of the stages do
+without.
 
 Shape letters (house legend): B pairs, N images per pair, I images packed over the pairs of a batch, C H W
 channels and pixels, P patches, Q query tokens, L tokens, D LLM width, F encoder width, M masks = [SEG] tokens

@@ -27,7 +27,8 @@ def read_taxonomy(path: Path = TAXONOMY_PATH) -> dict[str, dict[str, set[str]]]:
     for line, row in enumerate(read_csv(path, _COLUMNS), start=2):
         if row["dataset"] not in _SOURCE_OF:
             raise DataError(
-                f"{path}: line {line}: dataset must be one of {', '.join(_SOURCE_OF)}; found {row['dataset']!r}."
+                f"{path}: line {line}: dataset must be one of {', '.join(_SOURCE_OF)}; "
+                f"found {row['dataset']!r}."
             )
         parts.setdefault(_SOURCE_OF[row["dataset"]], {})[row["object"]] = set(row["parts"].split(";"))
     return parts

@@ -1,7 +1,7 @@
 """The unified tables as pairing sees them: integer rows and codes in arrays, no masks.
 
 Names become codes in alphabetical order, so sorting codes sorts names. Objects stand by image, from left to
-right; parts by object and name. So the objects of an image, and the parts of an object, are one range of rows.
+right; parts by object and name. So an image has one range of rows of objects, an object one of parts.
 """
 
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def read_annotations(unify_path: Path) -> AnnotationArrays:
     """Read images, objects and parts of the unify stage.
 
     Raises:
-        DataError: a table is missing or damaged, or an object or a part belongs to nothing; names file and id.
+        DataError: a table is missing or damaged, or an object or a part belongs to nothing; names the id.
     """
     images = _read(unify_path / "images.parquet", ("image_id", "source", "split"))
     objects = _read(unify_path / "objects.parquet", _OBJECT_COLUMNS)
@@ -101,8 +101,8 @@ def read_annotations(unify_path: Path) -> AnnotationArrays:
         part_ids=parts["part_id"].take(pa.array(part_order)),
         part_object=part_object,
         part_name=part_name[part_order],
-        first_object=np.searchsorted(object_image, np.arange(images.num_rows + 1)),
-        first_part=np.searchsorted(part_object, np.arange(len(object_image) + 1)),
+        first_object=_first_rows(object_image, images.num_rows),
+        first_part=_first_rows(part_object, len(object_image)),
     )
 
 
@@ -145,6 +145,11 @@ def _rows(table: pa.RecordBatch, key: str, owners: pa.RecordBatch, path: Path) -
             f"'{table[key][row]}' does not exist. Run the stage 'unify' again."
         )
     return found.to_numpy().astype(np.int32)
+
+
+def _first_rows(owners: np.ndarray, num_owners: int) -> np.ndarray:
+    """Return where the rows of each owner begin, in sorted rows, and where the last ones end."""
+    return np.searchsorted(owners, np.arange(num_owners + 1)).astype(np.int32)
 
 
 def _left_to_right(objects: pa.RecordBatch, object_image: np.ndarray) -> np.ndarray:

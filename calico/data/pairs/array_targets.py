@@ -1,4 +1,4 @@
-"""The targets of many pairs at once; the rules are those of `targets.targets_of`, which tests compare with it.
+"""The targets of many pairs at once, by the rules of `targets.targets_of`; tests compare the two.
 
 A pair is two rows of images. First every pair is judged, which only counts; then the targets of the usable
 ones are listed, block by block, so that memory does not grow with the number of pairs.
@@ -145,11 +145,12 @@ class TargetFinder:
         num_found = np.zeros(len(images), dtype=np.int64)
         objects = np.zeros((len(images), 2), dtype=np.int32)
         for rows in blocks(sizes.prod(axis=1), _MAX_PRODUCTS):
-            pair, place = expand(sizes[rows].prod(axis=1))
+            pair, place = expand(sizes[rows, 0])
             pair += rows.start
-            left, right = np.divmod(place, sizes[pair, 1])
-            left += first[images[pair, 0]]
-            right += first[images[pair, 1]]
+            left = first[images[pair, 0]] + place
+            group, place = expand(sizes[pair, 1])
+            pair, left = pair[group], left[group]
+            right = first[images[pair, 1]] + place
             category = self._found.object_category
             is_allowed = may_compare[category[left], category[right]]
             num_found += np.bincount(pair[is_allowed], minlength=len(images))
@@ -173,7 +174,9 @@ class TargetFinder:
     def _object_targets(self, images: np.ndarray) -> TargetArrays:
         pair, image_index, one = self._shared_objects(images)
         # Objects of an image already go from left to right, and a stable sort keeps that.
-        keys = (pair * len(self._found.categories) + self._found.object_category[one]) * 2 + image_index
+        keys = (
+            pair.astype(np.int64) * len(self._found.categories) + self._found.object_category[one]
+        ) * 2 + image_index
         order = np.argsort(keys, kind="stable")
         first = _starts(np.bincount(pair, minlength=len(images)))
         return TargetArrays(first, image_index[order], one[order], np.full(len(order), -1, dtype=np.int32))
@@ -212,8 +215,10 @@ class TargetFinder:
 
 def expand(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return, for groups of the given sizes, the group of each member and its place in the group."""
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    return group, np.arange(len(group)) - np.repeat(_starts(sizes)[:-1], sizes)
+    # 32 bits are enough for a block, and half the memory to move.
+    group = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    starts = _starts(sizes)[:-1].astype(np.int32)
+    return group, np.arange(len(group), dtype=np.int32) - np.repeat(starts, sizes)
 
 
 def blocks(sizes: np.ndarray, limit: int) -> list[slice]:

@@ -1,8 +1,8 @@
 """Which categories may be compared: candidates by rule, then the reviewed list (appendix A.1).
 
 A candidate is an unordered pair of different categories of one source with at least one part name in common.
-The reviewed list decides about the candidates of Table 6; a rule stands in where it is silent (own data, parts
-that Table 6 does not name).
+The reviewed list decides about the candidates of Table 6; a rule stands in where it is silent: for a person's
+own data, and for parts that Table 6 does not name.
 """
 
 from collections import Counter, defaultdict

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,12 @@ def write_pair_blocks(path: Path, blocks: Iterable[PairBlock], annotations: Anno
     """Write the blocks one after another as one parquet file of small row groups, atomically."""
     local_ids = _after_slash(annotations.image_ids)
     # Ids repeat little inside a row group: a dictionary makes the file larger and slower to write.
-    options = {"compression": "zstd", "compression_level": 1, "use_dictionary": ["task", "source"]}
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": ["task", "source", "targets.list.element.label"],
+        "write_statistics": False,
+    }
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, PAIRS, **options) as writer:
         for block in blocks:
             table = _to_table(block, annotations, local_ids)

@@ -20,8 +20,8 @@ class PairSampler:
 
         Args:
             images_of: rows of the images of each category; not empty.
-            may_compare: whether images of two categories may form a pair, bool, shape (categories, categories);
-                None pairs each category with itself only.
+            may_compare: whether images of two categories may form a pair, bool, shape (categories,
+                categories); None pairs each category with itself only.
         """
         self._rng = rng
         self._decks = [_Deck(images, rng) for images in images_of]
@@ -52,7 +52,9 @@ class PairSampler:
         """Return one image row for each category drawn, in the shape of `categories`."""
         flat = categories.ravel()
         images = np.empty(len(flat), dtype=np.int32)
-        order = np.argsort(flat, kind="stable")
+        # 16 bits are sorted by radix, in a tenth of the time.
+        is_small = len(self._decks) < 1 << 15
+        order = np.argsort(flat.astype(np.int16) if is_small else flat, kind="stable")
         for category, places in zip(*_runs(flat[order], order), strict=True):
             images[places] = self._decks[category].draw(len(places))
         return images.reshape(categories.shape)

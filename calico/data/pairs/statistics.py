@@ -69,7 +69,7 @@ class Tally:
         }
 
     def _describe_categories(self) -> dict[str, Any]:
-        found, uses_of_part = self._found, sum(self._uses_of_part.values())
+        found, uses_of_part = self._found, np.add(*self._uses_of_part.values())
         objects = _by_name(found.categories, found.object_category, self._uses_of_object > 0)
         parts = _by_name(found.names, found.part_name, uses_of_part > 0)
         uses = {"parts": uses_of_part, **self._uses_of_part}
