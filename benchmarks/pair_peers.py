@@ -229,7 +229,8 @@ def duckdb_targets(connection: "DuckDBPyConnection") -> None:
             WHERE task = 'common_objects'
             UNION ALL SELECT pair, 1, b, a FROM draw WHERE task = 'common_objects';
         CREATE TABLE shows AS SELECT DISTINCT i, category FROM object;
-        CREATE TABLE compared AS SELECT pair, any_value(d.task) AS task, any_value(x.o) AS oa, any_value(y.o) AS ob
+        CREATE TABLE compared AS
+            SELECT pair, any_value(d.task) AS task, any_value(x.o) AS oa, any_value(y.o) AS ob
             FROM draw d JOIN object x ON x.i = d.a JOIN object y ON y.i = d.b
             JOIN allowed k ON k.source = d.source AND k.ca = x.category AND k.cb = y.category
             WHERE d.task <> 'common_objects' GROUP BY pair HAVING count(*) = 1;
@@ -239,7 +240,8 @@ def duckdb_targets(connection: "DuckDBPyConnection") -> None:
         CREATE TABLE target AS
             SELECT s.pair, s.image_index, o.category AS label, o.object_id, NULL AS part_id, o.category AS k1,
                 s.image_index::VARCHAR AS k2, o.left_px AS k3
-            FROM side s JOIN object o ON o.i = s.own SEMI JOIN shows h ON h.i = s.other AND h.category = o.category
+            FROM side s JOIN object o ON o.i = s.own
+            SEMI JOIN shows h ON h.i = s.other AND h.category = o.category
             UNION ALL
             SELECT w.pair, w.image_index, p.label, p.object_id, p.part_id, p.name, w.image_index::VARCHAR, 0
             FROM owner w JOIN part p ON p.o = w.own SEMI JOIN part q ON q.o = w.other AND q.name = p.name

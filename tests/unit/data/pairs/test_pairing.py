@@ -1,5 +1,9 @@
 """calico.data.pairs.pairing: balanced, reproducible pairs that keep splits and sources apart."""
 
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +22,7 @@ from calico.data.pairs.category_pairs import CategoryPair, write_category_pairs
 from calico.data.pairs.pairing import pair
 from calico.errors import DataError
 
+ROOT = Path(__file__).parents[4]
 PARTS = {
     "dog": ("body", "head", "tail"),
     "cat": ("body", "head", "paw"),
@@ -211,3 +216,55 @@ def test_stage_writes_the_same_bytes_twice(tmp_path: Path) -> None:
     assert read_json(tmp_path / "second" / "statistics.json") == statistics
     assert statistics["splits"]["train"]["num_pairs"] == 60
     assert len(PairTable(tmp_path / "first" / "train.parquet")) == 60
+
+
+STAGE = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+from calico.config import PairSection
+from calico.data.pairs.pairing import pair
+pa.set_cpu_count(int(sys.argv[2]))
+folder = Path(sys.argv[1])
+section = PairSection.model_validate(
+    {"seed": 1, "num_pairs": COUNTS, "max_targets": 8}
+)
+print("ready", flush=True)
+pair(section, folder / "unify", folder / "curate", folder / sys.argv[3])
+"""
+
+
+COUNTS = {"train": 60, "val": 4, "test": 7}
+
+
+def start(folder: Path, num_threads: int, name: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads), "PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        "-c",
+        STAGE.replace("COUNTS", str(COUNTS)),
+        str(folder),
+        str(num_threads),
+        name,
+    ]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_threads_and_kills_leave_the_bytes_as_they_are(tmp_path: Path) -> None:
+    """A process that is killed while it writes, and runs again, leaves what an undisturbed one does."""
+    write(tmp_path, make_tables())
+    pair(section(num_pairs=COUNTS), tmp_path / "unify", tmp_path / "curate", tmp_path / "whole")
+    whole = verify_manifest(tmp_path / "whole")
+    for delay in (0.02, 0.1):
+        process = start(tmp_path, 1, "killed")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    # What a kill in the middle of a file leaves behind.
+    (tmp_path / "killed").mkdir(exist_ok=True)
+    (tmp_path / "killed" / ".train.parquet.calico-partial").write_bytes(b"half")
+    assert start(tmp_path, 2, "killed").wait() == 0
+    assert verify_manifest(tmp_path / "killed") == whole
+    assert not list((tmp_path / "killed").glob(".*"))
