@@ -21,13 +21,23 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.pair_peers import Inputs, duckdb_pairs, pandas_pairs
+from benchmarks.pair_peers import (
+    Inputs,
+    duckdb_pairs,
+    duckdb_tables,
+    duckdb_targets,
+    pandas_pairs,
+    pandas_tables,
+    pandas_targets,
+)
 from benchmarks.real_shaped_tables import write_tables
 from calico.config import CurateSection, PairSection
 from calico.core.masks import Rle, box_xyxy
+from calico.core.tables import PAIRS
 from calico.data.loading.pair_table import PairTable
 from calico.data.pairs.curate import curate
 from calico.data.pairs.pairing import pair
@@ -51,6 +61,7 @@ def _measure(folder: Path) -> dict[str, float]:
     write_tables(folder / "unify", _SEED)
     _write_lefts(folder)
     summary = curate(CurateSection(reviewed=None, min_jaccard=0.2), folder / "unify", folder / "curate")
+    _check_peers(folder)
     runs: dict[str, list[tuple[float, float, int]]] = {
         name: [] for name in ("full", "tenth", "pandas", "duckdb")
     }
@@ -87,6 +98,37 @@ def _write_lefts(folder: Path) -> None:
     lefts = [box_xyxy(Rle(one["height"], one["width"], one["rle_counts"]))[0] for one in objects]
     ids = [one["object_id"] for one in objects]
     pq.write_table(pa.table({"object_id": ids, "left_px": lefts}), folder / "lefts.parquet")
+
+
+def _check_peers(folder: Path) -> None:
+    """Check that pandas and DuckDB list the targets that we list, for the same images."""
+    import duckdb
+
+    _ours(folder, 340)
+    path = folder / "pair340" / "train.parquet"
+    inputs = _inputs(folder, 340)
+    ours = pq.read_table(path).sort_by("pair_id").to_pylist()
+    draws = pd.DataFrame(
+        {
+            "task": [row["task"] for row in ours],
+            "source": [row["source"] for row in ours],
+            "a": [row["image_ids"][0] for row in ours],
+            "b": [row["image_ids"][1] for row in ours],
+        }
+    )
+    by_pandas = pandas_targets(draws, *pandas_tables(inputs))
+    table = pa.Table.from_pandas(by_pandas[PAIRS.names], schema=PAIRS, preserve_index=False)
+    assert table.sort_by("pair_id").to_pylist() == ours, "pandas lists other targets"
+    connection = duckdb.connect()
+    duckdb_tables(connection, inputs)
+    connection.register("drawn", draws.assign(pair=range(len(draws))))
+    connection.execute(
+        "CREATE TABLE draw AS SELECT pair, task, d.source, x.i AS a, y.i AS b FROM drawn d "
+        "JOIN image x ON x.image_id = d.a JOIN image y ON y.image_id = d.b"
+    )
+    duckdb_targets(connection)
+    found = connection.execute("SELECT * FROM samples ORDER BY pair_id").to_arrow_table()
+    assert found.cast(PAIRS).to_pylist() == ours, "DuckDB lists other targets"
 
 
 def _ours(folder: Path, per_task: int) -> int:
@@ -126,9 +168,6 @@ def _apart(work: Callable[[Path, int], int], folder: Path, per_task: int) -> tup
 
 
 def _timed(work: Callable[[Path, int], int], folder: Path, per_task: int, sender: object) -> None:
-    import pandas as pd  # pyarrow would import it at its first use
-
-    assert pd
     pa.set_cpu_count(1)
     start = time.perf_counter()
     num_pairs = work(folder, per_task)

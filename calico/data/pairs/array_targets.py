@@ -21,8 +21,8 @@ REASONS = (
     "no unique part",
     "too many targets",
 )
-# Products of objects looked at together; 2 M rows of a few integers are about 100 MB.
-_MAX_PRODUCTS = 1 << 21
+# Objects looked at together; a few megabytes of integers stay in the cache.
+_MAX_PRODUCTS = 1 << 17
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ SPLITS = ("train", "val", "test")
 _TRIES_PER_SLOT = 20
 # So many slots without a new pair, one after another, and the images are taken as used up.
 _MAX_FAILED_SLOTS = 100
-_MAX_BLOCK_TARGETS = 1 << 19
+_MAX_BLOCK_TARGETS = 1 << 17
 
 
 @dataclass(frozen=True)
