@@ -1,7 +1,7 @@
 """The pair stage's work in pandas and in DuckDB: draw, judge, list the targets, write, count.
 
-Both get the left edges of the objects for nothing, draw images with replacement and drop what repeats; neither
-draws again where images do not fit, so they draw `_SURPLUS` times what they need.
+Both get the left edges of the objects for nothing, draw images with replacement and drop what repeats. Neither
+draws again where images do not fit: they draw `_SURPLUS` times what they need at once.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _SAME_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Inputs:
-    """Folders of unified tables and category pairs, left edges (parquet: object_id, left_px), and the size."""
+    """Where the tables, category pairs and left edges (object_id, left_px) are, and how many pairs to make."""
 
     unify_path: Path
     category_pairs_path: Path
@@ -99,19 +99,44 @@ def _pandas_draws(inputs: Inputs, objects: pd.DataFrame, allowed: pd.DataFrame) 
 def pandas_targets(
     draws: pd.DataFrame, objects: pd.DataFrame, parts: pd.DataFrame, allowed: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return the usable draws (task, source, a, b) with their ordered targets, as the pair table's columns."""
+    """Return the usable draws (task, source, a, b) with their targets, in the columns of the pair table."""
     draws = draws.assign(pair=np.arange(len(draws)))
-    sides = [draws[["pair", "task", "source", side]].rename(columns={side: "image_id"}) for side in "ab"]
-    slim = objects[["image_id", "object_id", "category", "left_px"]]
-    is_object = draws.task == "common_objects"
-    left, right = (side[is_object].merge(slim, on="image_id").assign(image_index=index)
-                   for index, side in enumerate(sides))  # fmt: skip
+    columns = ["pair", "image_index", "label", "object_id", "part_id"]
+    listed = (_pandas_objects(draws, objects), _pandas_parts(draws, objects, parts, allowed))
+    targets = pd.concat([found[columns] for found in listed])
+    targets["target"] = targets[columns[1:]].to_dict("records")
+    samples = draws.merge(targets.groupby("pair").target.agg(list).rename("targets"), on="pair")
+    samples["image_ids"] = list(map(list, zip(samples.a, samples.b, strict=True)))
+    local = [samples[side].str.partition("/")[2] for side in "ab"]
+    samples["pair_id"] = samples.source + "/" + samples.task + "/" + local[0] + "-" + local[1]
+    return samples
+
+
+def _pandas_objects(draws: pd.DataFrame, objects: pd.DataFrame) -> pd.DataFrame:
+    left, right = _pandas_sides(draws[draws.task == "common_objects"], objects)
     keys = ["pair", "category"]
     both = left[keys].drop_duplicates().merge(right[keys].drop_duplicates(), on=keys)
     shared = pd.concat([left, right]).merge(both, on=keys)
     shared["label"], shared["part_id"] = shared.category, None
-    shared = shared.sort_values(["pair", "category", "image_index", "left_px", "object_id"])
-    a, b = (side[~is_object].merge(slim, on="image_id") for side in sides)
+    return shared.sort_values(["pair", "category", "image_index", "left_px", "object_id"])
+
+
+def _pandas_sides(draws: pd.DataFrame, objects: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the objects of the first and of the second image of each draw."""
+    slim = objects[["image_id", "object_id", "category", "left_px"]]
+    return [
+        draws[["pair", "task", "source", side]]
+        .rename(columns={side: "image_id"})
+        .merge(slim, on="image_id")
+        .assign(image_index=index)
+        for index, side in enumerate("ab")
+    ]
+
+
+def _pandas_parts(
+    draws: pd.DataFrame, objects: pd.DataFrame, parts: pd.DataFrame, allowed: pd.DataFrame
+) -> pd.DataFrame:
+    a, b = _pandas_sides(draws[draws.task != "common_objects"], objects)
     compared = a.merge(b, on=["pair", "task", "source"], suffixes=("_a", "_b"))
     compared = compared.merge(allowed, on=["source", "category_a", "category_b"])
     compared = compared[~compared.duplicated("pair", keep=False)]
@@ -129,16 +154,8 @@ def pandas_targets(
     named = pd.concat(listed)
     named["label"] = named.kind + "'s " + named["name"]
     is_common = named.task == "common_parts"
-    named = pd.concat([named[is_common].sort_values(["pair", "name", "image_index"]),
-                       named[~is_common].sort_values(["pair", "image_index", "name"])])  # fmt: skip
-    columns = ["image_index", "label", "object_id", "part_id"]
-    targets = pd.concat([shared[["pair", *columns]], named[["pair", *columns]]])
-    targets["target"] = targets[columns].to_dict("records")
-    samples = draws.merge(targets.groupby("pair").target.agg(list).rename("targets"), on="pair")
-    samples["image_ids"] = list(map(list, zip(samples.a, samples.b, strict=True)))
-    local = [samples[side].str.partition("/")[2] for side in "ab"]
-    samples["pair_id"] = samples.source + "/" + samples.task + "/" + local[0] + "-" + local[1]
-    return samples
+    by_name = named[is_common].sort_values(["pair", "name", "image_index"])
+    return pd.concat([by_name, named[~is_common].sort_values(["pair", "image_index", "name"])])
 
 
 def duckdb_pairs(inputs: Inputs, output_path: Path, *, num_threads: int) -> int:
@@ -193,8 +210,8 @@ _DRAWS = """
     CREATE TABLE card AS
         SELECT *, row_number() OVER (PARTITION BY source, task) - 1 AS place,
             row_number() OVER (PARTITION BY source, task, category) - 1 AS own_place,
-            count(*) OVER (PARTITION BY source, task) AS num, count(*) OVER (PARTITION BY source, task, category)
-            AS num_own FROM (SELECT DISTINCT task, source, category, i FROM object,
+            count(*) OVER (PARTITION BY source, task) AS num,
+            count(*) OVER (PARTITION BY source, task, category) AS num_own FROM (SELECT DISTINCT task, source, category, i FROM object,
             (SELECT unnest(['common_objects', 'common_parts', 'unique_parts']) AS task)
             WHERE split = 'train' AND (task = 'common_objects' OR o NOT IN (SELECT o FROM bare)));
     CREATE TABLE partner AS
@@ -208,9 +225,10 @@ _DRAWS = """
             random() AS pick FROM (SELECT DISTINCT task, source, num FROM card),
             range($num_draws);
     CREATE TABLE draw AS
-        WITH first AS (SELECT s.*, c.category AS ca, c.i AS a FROM start s JOIN card c USING (task, source, place)),
-        second AS (SELECT f.*, CASE WHEN f.mix < 0.25 OR p.cb IS NULL THEN f.ca ELSE p.cb END AS cb FROM first f
-            ASOF LEFT JOIN partner p ON f.task = p.task AND f.source = p.source AND f.ca = p.ca
+        WITH first AS (SELECT s.*, c.category AS ca, c.i AS a FROM start s
+            JOIN card c USING (task, source, place)),
+        second AS (SELECT f.*, CASE WHEN f.mix < 0.25 OR p.cb IS NULL THEN f.ca ELSE p.cb END AS cb
+            FROM first f ASOF LEFT JOIN partner p ON f.task = p.task AND f.source = p.source AND f.ca = p.ca
             AND f.at >= p.first),
         size AS (SELECT DISTINCT task, source, category AS cb, num_own FROM card),
         third AS (SELECT s.task, s.source, s.a, s.cb, floor(s.pick * z.num_own)::BIGINT AS own_place
@@ -223,7 +241,7 @@ _DRAWS = """
 
 
 def duckdb_targets(connection: "DuckDBPyConnection") -> None:
-    """Turn the table `draw` (pair, task, source, a, b) into `samples`, the usable pairs with their targets."""
+    """Turn the table `draw` (pair, task, source, a, b) into `samples`: the usable pairs with targets."""
     connection.execute("""
         CREATE TABLE side AS SELECT pair, 0 AS image_index, a AS own, b AS other FROM draw
             WHERE task = 'common_objects'

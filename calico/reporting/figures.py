@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # One colour and marker a model, the same in every chart; Okabe and Ito's colours.
 _STYLES = {
@@ -111,6 +112,8 @@ def draw_counts(counts: Mapping[str, int], *, title: str, x_label: str) -> str:
         axes.set_yticks(range(len(counts)), list(counts))
         axes.invert_yaxis()
         axes.set_xlabel(x_label)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(visible=False, axis="y")
         figure.set_size_inches(_PANEL_INCHES[0], 0.9 + 0.2 * len(counts))
         return _svg(figure)

@@ -1,6 +1,8 @@
 """Write blocks of pairs as the pair table; integers become ids only here."""
 
-from collections.abc import Iterable
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from calico.core.files import atomic_path
+from calico.core.files import atomic_path, write_text
 from calico.core.tables import PAIRS
 from calico.data.pairs.annotation_arrays import AnnotationArrays
 from calico.data.pairs.array_targets import TargetArrays
 
 # A row group of so many pairs is decoded in about a millisecond; smaller ones make the footer slow to read.
 _ROWS_PER_GROUP = 2048
+# As many as figures 11 to 14 of the paper show.
+_NUM_PLOTTED = 30
+_COUNTS = pa.schema([("kind", pa.string()), ("name", pa.string()), ("count", pa.int64())])
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,21 @@ def write_pair_blocks(path: Path, blocks: Iterable[PairBlock], annotations: Anno
         for block in blocks:
             table = _to_table(block, annotations, local_ids)
             writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
+
+
+def write_counts(folder: Path, rows: Sequence[tuple[str, str, int]]) -> None:
+    """Write (kind, name, count) rows as counts.parquet, and the first of each kind as <kind>.csv, to plot."""
+    columns = {
+        name: list(column) for name, column in zip(_COUNTS.names, zip(*rows, strict=True), strict=True)
+    }
+    table = pa.Table.from_pydict(columns, schema=_COUNTS)
+    with atomic_path(folder / "counts.parquet") as temporary:
+        pq.write_table(table, temporary)
+    for kind in dict.fromkeys(columns["kind"]):
+        first = [(name, count) for other, name, count in rows if other == kind][:_NUM_PLOTTED]
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([("name", "count"), *first])
+        write_text(folder / f"{kind}.csv", stream.getvalue())
 
 
 def _to_table(block: PairBlock, annotations: AnnotationArrays, local_ids: pa.Array) -> pa.Table:

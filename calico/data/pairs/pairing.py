@@ -20,7 +20,7 @@ from calico.core.tokens import TASKS
 from calico.data.pairs.annotation_arrays import AnnotationArrays, read_annotations
 from calico.data.pairs.array_targets import REASONS, Judgement, TargetFinder, blocks
 from calico.data.pairs.category_pairs import CategoryPair, read_category_pairs
-from calico.data.pairs.pair_files import PairBlock, write_pair_blocks
+from calico.data.pairs.pair_files import PairBlock, write_counts, write_pair_blocks
 from calico.data.pairs.sampling import PairSampler
 from calico.data.pairs.statistics import Tally
 from calico.errors import DataError
@@ -58,7 +58,7 @@ class Pairing:
 
 
 def pair(section: PairSection, unify_path: Path, curate_path: Path, output_path: Path) -> dict[str, Any]:
-    """Make the samples of all splits; write {train,val,test}.parquet, statistics.json and manifest.json.
+    """Make the samples of all splits; write {train,val,test}.parquet, statistics.json, plots/, manifest.json.
 
     Args:
         section: pairs per task and split, the seed, and the most targets of a sample.
@@ -84,6 +84,7 @@ def pair(section: PairSection, unify_path: Path, curate_path: Path, output_path:
     for name in ("rejected", "missing"):
         statistics[name] = {split: dict(getattr(pairing, name)) for split, pairing in pairings.items()}
     write_json(output_path / "statistics.json", statistics)
+    write_counts(output_path / "plots", tally.rows())
     write_manifest(output_path)
     return statistics
 

@@ -10,9 +10,6 @@ from calico.core.tokens import TASKS
 from calico.data.pairs.annotation_arrays import AnnotationArrays
 from calico.data.pairs.pair_files import PairBlock
 
-# What figures 11 to 14 of the paper count.
-OCCURRENCES = ("objects", "parts", "common_parts", "unique_parts")
-
 
 class Tally:
     """Counts pairs while they are written."""
@@ -51,6 +48,21 @@ class Tally:
             "splits": {split: self._describe_splits([split]) for split in splits},
             **self._describe_categories(),
         }
+
+    def rows(self) -> list[tuple[str, str, int]]:
+        """Return (kind, name, count) of what figures 9 and 11 to 14 show, the first of each kind first.
+
+        Kinds are those of `describe(...)["occurrences"]`, and "pairs", named like "paco_lvis/common_parts".
+        """
+        occurrences = self._describe_categories()["occurrences"]
+        by_source: Counter[str] = Counter()
+        for sources in self._num_pairs.values():
+            for source, tasks in sources.items():
+                by_source.update({f"{source}/{task}": number for task, number in tasks.items()})
+        pairs = [("pairs", name, by_source[name]) for name in sorted(by_source)]
+        return pairs + [
+            (kind, name, number) for kind, counts in occurrences.items() for name, number in counts.items()
+        ]
 
     def _describe_splits(self, splits: Sequence[str]) -> dict[str, Any]:
         by_source: dict[str, Counter[str]] = defaultdict(Counter)

@@ -212,7 +212,12 @@ def test_stage_writes_the_same_bytes_twice(tmp_path: Path) -> None:
         statistics = pair(section(), tmp_path / "unify", tmp_path / "curate", tmp_path / name)
     manifests = [verify_manifest(tmp_path / name) for name in ("first", "second")]
     assert manifests[0] == manifests[1]
-    assert set(manifests[0]["files"]) == {"train.parquet", "val.parquet", "test.parquet", "statistics.json"}
+    plots = {f"plots/{kind}.csv" for kind in ("pairs", *statistics["occurrences"])}
+    tables_written = {"train.parquet", "val.parquet", "test.parquet", "plots/counts.parquet"}
+    assert set(manifests[0]["files"]) == {"statistics.json", *plots, *tables_written}
+    lines = (tmp_path / "first" / "plots" / "common_parts.csv").read_text().splitlines()
+    counts = statistics["occurrences"]["common_parts"]
+    assert lines == ["name,count", *(f"{name},{count}" for name, count in counts.items())]
     assert read_json(tmp_path / "second" / "statistics.json") == statistics
     assert statistics["splits"]["train"]["num_pairs"] == 60
     assert len(PairTable(tmp_path / "first" / "train.parquet")) == 60

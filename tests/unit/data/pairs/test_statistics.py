@@ -73,6 +73,13 @@ def test_only_what_samples_name_is_counted(annotations: AnnotationArrays) -> Non
     assert (found["num_object_categories"], found["num_part_categories"]) == (2, 2)
     assert found["objects_by_category"] == {"dog": 4, "cat": 1}
     assert found["parts_by_category"] == {"tail": 3, "head": 2}
+    assert tally.rows()[:5] == [
+        ("pairs", "a/common_objects", 1),
+        ("pairs", "a/common_parts", 1),
+        ("pairs", "a/unique_parts", 1),
+        ("pairs", "b/common_objects", 1),
+        ("objects", "dog", 6),
+    ]
     # a/3 is named twice, for itself and for its tail; a/2 has no target in the last pair of train.
     assert found["occurrences"] == {
         "objects": {"dog": 6, "cat": 1},
