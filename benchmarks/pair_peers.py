@@ -1,7 +1,7 @@
 """The pair stage's work in pandas and in DuckDB: draw, judge, list the targets, write, count.
 
-Both get the left edges of the objects for nothing, draw images with replacement and drop what repeats. Neither
-draws again where images do not fit: they draw `_SURPLUS` times what they need at once.
+Both get the left edges of the objects for nothing, draw images with replacement and drop what repeats.
+Neither draws again where images do not fit: they draw `_SURPLUS` times what they need at once.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _SAME_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where the tables, category pairs and left edges (object_id, left_px) are, and how many pairs to make."""
+    """Where tables, category pairs and left edges (object_id, left_px) are, and how many pairs to make."""
 
     unify_path: Path
     category_pairs_path: Path
@@ -211,7 +211,8 @@ _DRAWS = """
         SELECT *, row_number() OVER (PARTITION BY source, task) - 1 AS place,
             row_number() OVER (PARTITION BY source, task, category) - 1 AS own_place,
             count(*) OVER (PARTITION BY source, task) AS num,
-            count(*) OVER (PARTITION BY source, task, category) AS num_own FROM (SELECT DISTINCT task, source, category, i FROM object,
+            count(*) OVER (PARTITION BY source, task, category) AS num_own
+            FROM (SELECT DISTINCT task, source, category, i FROM object,
             (SELECT unnest(['common_objects', 'common_parts', 'unique_parts']) AS task)
             WHERE split = 'train' AND (task = 'common_objects' OR o NOT IN (SELECT o FROM bare)));
     CREATE TABLE partner AS

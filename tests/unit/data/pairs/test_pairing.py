@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from calico.config import PairSection
 from calico.core import masks, tables
@@ -212,7 +213,9 @@ def test_stage_writes_the_same_bytes_twice(tmp_path: Path) -> None:
         statistics = pair(section(), tmp_path / "unify", tmp_path / "curate", tmp_path / name)
     manifests = [verify_manifest(tmp_path / name) for name in ("first", "second")]
     assert manifests[0] == manifests[1]
-    plots = {f"plots/{kind}.csv" for kind in ("pairs", *statistics["occurrences"])}
+    plotted = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+    plots = {path.partition("/pair/")[2] for plot in plotted for path in plot}
+    assert plots == {f"plots/{kind}.csv" for kind in ("pairs", *statistics["occurrences"])}
     tables_written = {"train.parquet", "val.parquet", "test.parquet", "plots/counts.parquet"}
     assert set(manifests[0]["files"]) == {"statistics.json", *plots, *tables_written}
     lines = (tmp_path / "first" / "plots" / "common_parts.csv").read_text().splitlines()
