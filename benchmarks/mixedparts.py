@@ -127,7 +127,7 @@ def _check_peers(folder: Path) -> None:
         "JOIN image x ON x.image_id = d.a JOIN image y ON y.image_id = d.b"
     )
     duckdb_targets(connection)
-    found = connection.execute("SELECT * FROM samples ORDER BY pair_id").to_arrow_table()
+    found = connection.sql("SELECT * FROM samples ORDER BY pair_id").to_arrow_table()
     assert found.cast(PAIRS).to_pylist() == ours, "DuckDB lists other targets"
 
 
