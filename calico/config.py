@@ -93,8 +93,9 @@ class UnifySection(Section):
 
 
 class CurateSection(Section):
-    """Which category pairs are comparable where the reviewed list is silent."""
+    """Which category pairs are comparable: by a reviewed list (None: ours), else by the rule."""
 
+    reviewed: str | None
     min_jaccard: Fraction
 
 

@@ -5,6 +5,7 @@ directory. A manifest of sha256 digests, written last, marks a folder as complet
 """
 
 import contextlib
+import csv
 import errno
 import hashlib
 import json
@@ -88,6 +89,27 @@ def read_json(path: Path) -> Any:
     # Not JSON, not UTF-8, or a number of thousands of digits are all ValueErrors.
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file ({error}). Delete it and run its stage again.") from error
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a csv file that has exactly the given columns.
+
+    Raises:
+        DataError: the file is missing, is not csv or has other columns; names the line.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, strict=True))
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Check the path and its stage."
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a csv file ({error}).") from error
+    for line, row in enumerate(rows, start=2):
+        if set(row) != set(columns) or None in row.values():
+            raise DataError(f"{path}: line {line}: columns must be {', '.join(columns)}.")
+    return rows
 
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
