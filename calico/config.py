@@ -13,6 +13,7 @@ NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
+DownloadName = Literal["partimagenet", "partimagenet_ood", "paco_lvis", "ade20k_part_234", "grand", "sa_1b"]
 VariantName = Literal["calico", "lisa", "glamm"]
 
 
@@ -47,6 +48,20 @@ class SynthesizeSection(Section):
     num_workers: Positive
     num_images: dict[SourceName, SplitCounts]
     num_grand_images: NonNegative
+
+
+class DownloadSection(Section):
+    """The published sources: which to get, and where their archives are kept.
+
+    `accepted_terms` names the sources whose terms a person has read and accepted; a source that has terms is
+    not downloaded without. `folder` lies outside the stages' outputs, so that DVC never removes an archive.
+    """
+
+    sources: Annotated[list[DownloadName], Field(min_length=1)]
+    accepted_terms: list[DownloadName]
+    folder: Annotated[str, Field(min_length=1)]
+    num_workers: Annotated[int, Field(gt=0, le=16)]
+    num_retries: NonNegative
 
 
 class UnifySection(Section):
@@ -261,6 +276,7 @@ class Config(Section):
 
     runtime: RuntimeSection
     synthesize: SynthesizeSection
+    download: DownloadSection
     unify: UnifySection
     curate: CurateSection
     pair: PairSection
