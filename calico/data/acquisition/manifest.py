@@ -114,4 +114,4 @@ def read_manifest(path: Path) -> Mapping[DownloadName, Source]:
 
 def _describe(fault: Any) -> str:
     place = ".".join(map(str, fault["loc"][1:])) or "file"
-    return f"{place} = {str(fault['input'])[:60]!r}: {fault['msg'].lower()}"
+    return f"{place} = {repr(fault['input'])[:60]}: {fault['msg'].lower()}"
