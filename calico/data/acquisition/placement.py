@@ -116,6 +116,8 @@ def place(placement: Placement, archive_path: Path, sha256: str, *, limits: Limi
         )
         placement.receipt_path.unlink(missing_ok=True)
         (_merge if placement.archive.flat else _replace)(root, placement.target)
+        # Before the receipt: with a receipt, nobody looks here again.
+        shutil.rmtree(temporary, ignore_errors=True)
         os.sync()
         os.replace(placement.pending_path, placement.receipt_path)
     except OSError as error:

@@ -84,34 +84,30 @@ def tree(root: Path) -> dict[str, str]:
     }
 
 
-def prepare(root: Path, by_hand: Path) -> None:
-    shutil.rmtree(root, ignore_errors=True)
-    shutil.copytree(by_hand, root / "downloads")
+def prepare(folder: Path, step: int) -> Path:
+    """Make a new folder for every run: to remove one costs more than the run."""
+    root = folder / f"run_{step}"
+    shutil.copytree(folder / "by_hand", root / "downloads")
+    return root
 
 
 def main(folder: str, plan_path: str) -> None:
     plan = json.loads(Path(plan_path).read_text())
-    work, by_hand = Path(folder) / "work", Path(folder) / "by_hand"
     download._BLOCK_BYTES = 8192
     # A kill loses nothing that was written; only a power failure does, and that is not what happens here.
     os.sync = os.fsync = lambda *_: None  # type: ignore[assignment]
-    prepare(work, by_hand)
-    assert not run(work, plan, None)
-    expected = tree(work)
-    wrong, step = [], 0
-    while True:
-        step += plan["stride"]
-        prepare(work, by_hand)
-        if not run(work, plan, step):
-            break
-        if step % 2:  # killed twice in a row
-            run(work, plan, 1 + step // 2)
-        run(work, plan, None)
-        if (found := tree(work)) != expected:
+    undisturbed = prepare(Path(folder), 0)
+    assert not run(undisturbed, plan, None)
+    expected = tree(undisturbed)
+    wrong, step = [], 1
+    while run(root := prepare(Path(folder), step), plan, step):
+        if step % 4 == 0:  # killed twice in a row
+            run(root, plan, 1 + step // 2)
+        run(root, plan, None)
+        if (found := tree(root)) != expected:
             wrong.append({"step": step, "paths": sorted(set(found.items()) ^ set(expected.items()))})
-    sys.stdout.write(
-        json.dumps({"kills": step // plan["stride"] - 1, "wrong": wrong, "num_paths": len(expected)})
-    )
+        step += 1
+    sys.stdout.write(json.dumps({"kills": step - 1, "wrong": wrong, "num_paths": len(expected)}))
 
 
 if __name__ == "__main__":
