@@ -17,7 +17,7 @@ from calico.data.acquisition.instructions import describe_missing, report
 from calico.data.acquisition.manifest import Archive, Source, known_sources
 from calico.data.acquisition.partial import Partial
 from calico.data.acquisition.placement import RECEIPTS, Placement, is_placed_by_hand, place, placed_sha256
-from calico.data.acquisition.receipts import Receipt, read_receipt, verify
+from calico.data.acquisition.receipts import Receipt, read_receipt, verify, write_receipt
 from calico.errors import DataError
 
 _LOGGER = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ def acquire(
         DataError: something is missing, differs from what was seen before, or cannot be written.
     """
     known = known_sources() if sources is None else sources
+    _check_places(section, known)
     patience = patience or Patience(num_retries=section.num_retries)
     folder = Path(section.folder)
     with _locked(folder):
@@ -87,6 +88,19 @@ def acquire(
     if problems:
         ordered = {name: sorted(problems[name]) for name in section.sources if name in problems}
         raise DataError(report(ordered, known, output_path=Path(output_path), folder=folder))
+
+
+def _check_places(section: DownloadSection, known: Mapping[DownloadName, Source]) -> None:
+    """Refuse two sources of which the second would replace the first."""
+    owners: dict[str, DownloadName] = {}
+    for name in section.sources:
+        for archive in known[name].archives:
+            place_of = f"{known[name].folder}/{archive.unpack_to}"
+            if not archive.flat and owners.setdefault(place_of, name) != name:
+                raise DataError(
+                    f"download.sources in params.yaml names {owners[place_of]} and {name}, but both belong "
+                    f"in the folder {known[name].folder}. Choose one."
+                )
 
 
 def _sort(
@@ -136,7 +150,9 @@ def _unpack(job: _Job) -> None:
             continue
         _LOGGER.info("%s: verifying and unpacking %s.", job.name, path)
         Partial(path).discard()
-        place(placement, path, verify(job.archive, path, path, url=None).sha256)
+        receipt = verify(job.archive, path, path, earlier=known, url=None)
+        write_receipt(receipt, path)
+        place(placement, path, receipt.sha256)
 
 
 def _finish(job: _Job, future: "Future[Receipt]") -> None:

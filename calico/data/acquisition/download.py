@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from calico.core.files import free_bytes
+from calico.core.files import disk_fault, free_bytes
 from calico.data.acquisition.manifest import Archive
 from calico.data.acquisition.partial import Partial, Version
-from calico.data.acquisition.receipts import Receipt, verify
+from calico.data.acquisition.receipts import Receipt, read_receipt, verify, write_receipt
 from calico.data.acquisition.transport import (
     RefusedError,
     TransientError,
@@ -49,25 +49,31 @@ def download(archive: Archive, archive_path: Path, patience: Patience) -> Receip
         patience: retries, and an event that stops the download.
 
     Raises:
-        DataError: every mirror failed (names each with its reason), or the disk is full.
+        DataError: every mirror failed (names each with its reason), the disk is full, or the receipt of an
+            earlier download is damaged.
         StoppedError: `patience.stop` was set.
     """
+    earlier = read_receipt(archive_path)
     faults = []
     for url in archive.urls:
         try:
-            return _from_mirror(archive, archive_path, url, patience)
+            return _from_mirror(archive, archive_path, url, earlier, patience)
         except (RefusedError, UnreachableError) as fault:
             faults.append(f"{url}: {fault}")
+        except OSError as error:
+            raise disk_fault(error, archive_path) from error
     raise DataError(f"{archive_path}: not downloaded. {'; '.join(faults)}.")
 
 
-def _from_mirror(archive: Archive, archive_path: Path, url: str, patience: Patience) -> Receipt:
+def _from_mirror(
+    archive: Archive, archive_path: Path, url: str, earlier: Receipt | None, patience: Patience
+) -> Receipt:
     partial = Partial(archive_path)
     most, failures, has_answered = 0, 0, False
     while True:
         try:
             _receive(archive, partial, url, patience)
-            return _accept(archive, partial, url)
+            return _accept(archive, partial, url, earlier)
         except (TransientError, UnreachableError) as fault:
             # Where there never was a connection there is probably no network; one that broke may come back.
             has_answered = has_answered or isinstance(fault, TransientError)
@@ -86,12 +92,14 @@ def _from_mirror(archive: Archive, archive_path: Path, url: str, patience: Patie
                 raise StoppedError from fault
 
 
-def _accept(archive: Archive, partial: Partial, url: str) -> Receipt:
+def _accept(archive: Archive, partial: Partial, url: str, earlier: Receipt | None) -> Receipt:
     try:
-        receipt = verify(archive, partial.path, partial.archive_path, url=url)
+        receipt = verify(archive, partial.path, partial.archive_path, earlier=earlier, url=url)
     except DataError as fault:
         partial.discard()
         raise RefusedError(f"{fault} What was downloaded is removed") from fault
+    # Before the file has its name, so that it is never taken for one that a person placed.
+    write_receipt(receipt, partial.archive_path)
     partial.finish()
     return receipt
 

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from calico.core.files import disk_fault, fsync, read_json, write_json
+from calico.core.files import fsync, read_json, write_json
 from calico.errors import DataError
 
 
@@ -30,7 +30,7 @@ class Version(BaseModel):
 
 @dataclass(frozen=True)
 class Partial:
-    """The two files of an unfinished download, beside the finished one."""
+    """The two files of an unfinished download, beside the finished one; their OSErrors pass through."""
 
     archive_path: Path
 
@@ -61,42 +61,26 @@ class Partial:
 
     def open(self, offset: int) -> BinaryIO:
         """Open for writing at `offset`; what lies behind it is cut off."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            stream = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
-            stream.truncate(offset)
-            stream.seek(offset)
-        except OSError as error:
-            raise disk_fault(error, self.path) from error
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        stream = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+        stream.truncate(offset)
+        stream.seek(offset)
         return stream
 
     def write(self, stream: BinaryIO, block: bytes) -> None:
-        """Append a block.
-
-        Raises:
-            DataError: the disk is full.
-        """
-        try:
-            stream.write(block)
-        except OSError as error:
-            raise disk_fault(error, self.path) from error
+        """Append a block."""
+        stream.write(block)
 
     def checkpoint(self, stream: BinaryIO, version: Version) -> None:
         """Put all bytes so far on the disk, then record how many they are."""
-        try:
-            stream.flush()
-            os.fsync(stream.fileno())
-        except OSError as error:
-            raise disk_fault(error, self.path) from error
+        stream.flush()
+        os.fsync(stream.fileno())
         write_json(self.state_path, version.model_copy(update={"synced": stream.tell()}).model_dump())
 
     def finish(self) -> None:
         """Give the verified bytes their final name."""
-        try:
-            os.replace(self.path, self.archive_path)
-            fsync(self.archive_path.parent)
-        except OSError as error:
-            raise disk_fault(error, self.archive_path) from error
+        os.replace(self.path, self.archive_path)
+        fsync(self.archive_path.parent)
         self.discard()
 
     def discard(self) -> None:

@@ -73,9 +73,9 @@ def is_placed_by_hand(placement: Placement) -> bool:
     Raises:
         DataError: there are files of a person, but not all; names what is missing.
     """
-    # Where there is a trace of this program, the files are its own. Flat archives share a target.
-    pattern = "*.json" if placement.archive.flat else f"*{placement.file_name}.*json"
-    if any(placement.receipts.glob(pattern)):
+    # Where this program has left a trace, the files are its own. Flat archives share a target.
+    own = placement.receipt_path.exists() or placement.pending_path.exists()
+    if own or (placement.archive.flat and any(placement.receipts.glob("*.json"))):
         return False
     missing = placement.missing
     if not missing:

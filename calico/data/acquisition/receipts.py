@@ -60,43 +60,51 @@ def read_receipt(archive_path: Path) -> Receipt | None:
         ) from error
 
 
-def verify(archive: Archive, content_path: Path, archive_path: Path, *, url: str | None) -> Receipt:
-    """Check an archive's bytes against all that is known about them, and write its receipt.
+def write_receipt(receipt: Receipt, archive_path: Path) -> None:
+    """Write the receipt of an archive, unless the same is there."""
+    if read_receipt(archive_path) != receipt:
+        write_json(receipt_path(archive_path), asdict(receipt))
+
+
+def verify(
+    archive: Archive, content_path: Path, archive_path: Path, *, earlier: Receipt | None, url: str | None
+) -> Receipt:
+    """Check an archive's bytes against all that is known about them.
 
     Args:
         archive: its entry in the manifest.
         content_path: where its bytes are, `archive_path` or a partial download.
-        archive_path: where it is or will be; the receipt lies beside it.
+        archive_path: where it is or will be.
+        earlier: what was seen when it first came.
         url: where the bytes came from; None for a file that a person placed.
+
+    Returns:
+        `earlier`, or the receipt of a first time.
 
     Raises:
         DataError: another size or sha256 than stated or seen before, or no archive at all.
     """
-    earlier = read_receipt(archive_path)
-    size = content_path.stat().st_size
-    if archive.bytes is not None and size != archive.bytes:
+    advice = f"Delete it and get it again from {url or 'its publisher'}."
+    try:
+        size = content_path.stat().st_size
+        if archive.bytes not in (None, size):
+            raise DataError(
+                f"{archive_path}: {size} bytes, but the published file has {archive.bytes}. {advice}"
+            )
+        _check_kind(content_path, archive_path)
+        sha256 = sha256_of(content_path)
+    except OSError as error:
+        raise DataError(f"{content_path}: cannot be read ({error.strerror}).") from error
+    if archive.sha256 not in (None, sha256):
         raise DataError(
-            f"{archive_path}: {size} bytes, but the published file has {archive.bytes}. "
-            f"Delete it and get it again{_origin(url)}."
-        )
-    _check_kind(content_path, archive_path)
-    sha256 = sha256_of(content_path)
-    if archive.sha256 is not None and sha256 != archive.sha256:
-        raise DataError(
-            f"{archive_path}: sha256 is {sha256}, but the published file has {archive.sha256}. "
-            f"Delete it and get it again{_origin(url)}."
+            f"{archive_path}: sha256 is {sha256}, but the published file has {archive.sha256}. {advice}"
         )
     if earlier is not None and sha256 != earlier.sha256:
         raise DataError(
-            f"{archive_path}: sha256 is {sha256}{_origin(url)}, but it was {earlier.sha256} when it was "
-            f"first seen. The publisher's file or yours has changed; if that is right, delete "
-            f"{receipt_path(archive_path)}."
+            f"{archive_path}: sha256 is {sha256}, but it was {earlier.sha256} when it was first seen. "
+            f"The publisher's file or yours has changed; if that is right, delete {receipt_path(archive_path)}."
         )
-    if earlier is not None:
-        return earlier
-    receipt = Receipt(archive_path.name, size, sha256, url)
-    write_json(receipt_path(archive_path), asdict(receipt))
-    return receipt
+    return earlier or Receipt(archive_path.name, size, sha256, url)
 
 
 def archive_kind(name: str) -> str:
@@ -126,7 +134,3 @@ def _check_kind(content_path: Path, archive_path: Path) -> None:
             f"{archive_path}: not a complete {kind} file (it begins with {start[:12]!r}). "
             "Delete it and get it again; a login or confirmation page may have been saved in its place."
         )
-
-
-def _origin(url: str | None) -> str:
-    return f" from {url}" if url else ""

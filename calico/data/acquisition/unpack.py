@@ -11,6 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
+from tqdm import tqdm
+
 from calico.core.files import disk_fault, free_bytes
 from calico.data.acquisition.receipts import archive_kind
 from calico.data.acquisition.tar_stream import TarError, read_members
@@ -47,9 +49,10 @@ class _Member:
 
 
 class _Budget:
-    """Counts what comes out of an archive and stops it at its limits."""
+    """Counts what comes out of an archive, shows it where someone looks, and stops it at its limits."""
 
-    def __init__(self, archive_path: Path, limits: Limits) -> None:
+    def __init__(self, archive_path: Path, limits: Limits, bar: "tqdm[None]") -> None:
+        self._bar = bar
         by_ratio = limits.max_ratio * archive_path.stat().st_size
         self._limits = limits
         self._max_bytes = min(limits.max_bytes, max(by_ratio, limits.free_ratio_bytes))
@@ -63,6 +66,7 @@ class _Budget:
 
     def count_bytes(self, block: bytes) -> bytes:
         self._num_bytes += len(block)
+        self._bar.update(len(block))
         if self._num_bytes > self._max_bytes:
             raise TarError(f"more than {self._max_bytes} bytes come out of it")
         return block
@@ -83,13 +87,15 @@ def unpack(
         DataError: a member leaves the folder, is a link or device, or stands twice; a limit is exceeded; the
             archive is damaged; the disk is full.
     """
-    budget = _Budget(archive_path, limits or Limits())
     try:
         _check_space(archive_path, folder)
         folder.mkdir(parents=True)
-        for member in _members(archive_path):
-            budget.count_member()
-            _unpack_member(member, folder, flat_patterns, budget)
+        name = f"unpacking {archive_path.name}"
+        with tqdm(desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+            budget = _Budget(archive_path, limits or Limits(), bar)
+            for member in _members(archive_path):
+                budget.count_member()
+                _unpack_member(member, folder, flat_patterns, budget)
     except _DAMAGE as error:
         raise DataError(
             f"{archive_path}: cannot be unpacked: {_text(error)}. Nothing of it is kept. Delete the archive "

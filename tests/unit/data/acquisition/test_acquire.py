@@ -1,5 +1,6 @@
 """calico.data.acquisition.acquire: complete sources, or all that is missing at once."""
 
+import errno
 import fcntl
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from calico.config import DownloadName, DownloadSection
+from calico.data.acquisition import unpack
 from calico.data.acquisition.acquire import acquire
 from calico.data.acquisition.download import Patience
 from calico.data.acquisition.manifest import Archive, Source
@@ -300,10 +302,10 @@ def test_everything_that_is_missing_is_said_at_once(server: HostileServer, tmp_p
     server.serve("good.zip", zip_of())
     sources: dict[DownloadName, Source] = {
         "paco_lvis": source(entry("good.zip", server.url("good.zip")), folder="good"),
-        "partimagenet": source(entry("release.zip", server.url("x")), terms=TERMS),
-        "ade20k_part_234": source(entry(), terms={**TERMS, "where": None}),
-        "grand": source(entry("gone.zip", server.url("gone.zip"))),
-        "sa_1b": source(entry("offline.zip", "http://127.0.0.1:9/offline.zip")),
+        "partimagenet": source(entry("release.zip", server.url("x")), terms=TERMS, folder="a"),
+        "ade20k_part_234": source(entry(), terms={**TERMS, "where": None}, folder="b"),
+        "grand": source(entry("gone.zip", server.url("gone.zip")), folder="c"),
+        "sa_1b": source(entry("offline.zip", "http://127.0.0.1:9/offline.zip"), folder="d"),
     }
 
     with pytest.raises(DataError) as caught:
@@ -347,6 +349,18 @@ def test_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
+def test_two_sources_for_one_folder_are_refused(tmp_path: Path) -> None:
+    sources: dict[DownloadName, Source] = {
+        "partimagenet": source(entry()),
+        "partimagenet_ood": source(entry()),
+    }
+
+    with pytest.raises(
+        DataError, match="names partimagenet and partimagenet_ood, but both belong in the folder p"
+    ):
+        run(tmp_path, sources)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": 3}'])
 def test_damaged_receipt_is_named(tmp_path: Path, content: str) -> None:
     path = by_hand(tmp_path, "paco_lvis", "release.zip", zip_of())
@@ -366,6 +380,20 @@ def test_unsafe_archive_leaves_nothing(tmp_path: Path) -> None:
         run(tmp_path, {"paco_lvis": source(entry("release.tar.gz"))})
     assert content_of(tmp_path / "sources") == {}
     assert list((tmp_path / "sources").iterdir()) == []
+
+
+def test_disk_that_fills_up_while_unpacking_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_hand(tmp_path, "paco_lvis", "release.zip", zip_of())
+
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unpack, "_write", write)
+        with pytest.raises(DataError, match="calico-partial: the disk is full"):
+            run(tmp_path, {"paco_lvis": source(entry())})
+    assert list((tmp_path / "sources").iterdir()) == []
+    assert content_of(run(tmp_path, {"paco_lvis": source(entry())}) / "parts") == PLACED
 
 
 def test_old_tar_formats_are_read(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """calico.data.acquisition.download: the right bytes or an error that says why, whatever the server does."""
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -11,7 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from calico.core import files
+from calico.data.acquisition import transport
 from calico.data.acquisition.download import Patience, StoppedError, download
+from calico.data.acquisition.partial import Partial
 from calico.data.acquisition.receipts import Receipt
 from calico.errors import DataError
 from tests.unit.data.acquisition.archives import entry, noise, sha256, zip_of
@@ -189,7 +192,7 @@ def test_first_sha256_is_trusted_and_a_later_difference_is_an_error(
 
     with pytest.raises(
         DataError,
-        match=rf"sha256 is {sha256(OTHER)} from http.*, but it was {sha256(ARCHIVE)} when it was first seen\."
+        match=rf"sha256 is {sha256(OTHER)}, but it was {sha256(ARCHIVE)} when it was first seen\."
         rf".*delete {tmp_path / NAME}\.receipt\.json",
     ):
         fetch(server, tmp_path)
@@ -325,6 +328,38 @@ def test_full_disk_is_seen_before_the_first_byte(
     with pytest.raises(DataError, match=rf"{NAME}: {len(ARCHIVE)} bytes are missing, but only 1000 are free"):
         fetch(server, tmp_path)
     assert left(tmp_path) == []
+
+
+def test_disk_that_fills_up_is_named(
+    server: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/dev/full takes no byte; what the file system would say comes when the bytes are flushed."""
+    server.serve(NAME, ARCHIVE)
+    monkeypatch.setattr(Partial, "open", lambda *_: os.fdopen(os.open("/dev/full", os.O_RDWR), "r+b"))
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # a device cannot be synced
+
+    with pytest.raises(DataError, match=rf"{NAME}: the disk is full \(\d+\.\d MB free\)"):
+        fetch(server, tmp_path)
+    assert NAME not in left(tmp_path)
+
+
+def test_folder_that_cannot_be_written_is_named(server: HostileServer, tmp_path: Path) -> None:
+    server.serve(NAME, ARCHIVE)
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(DataError, match=rf"file/{NAME}: cannot be written \(File exists\)"):
+        fetch(server, tmp_path / "file")
+
+
+def test_server_that_falls_silent_is_asked_again(
+    server: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_TIMEOUT_S", 0.2)
+    served = server.serve(NAME, ARCHIVE, slow_s=100.0)
+
+    with pytest.raises(DataError, match=r"gave up after 3 attempts .*: the connection broke \(timed out\)"):
+        fetch(server, tmp_path, Patience(num_retries=2, pause_s=0.001, checkpoint_bytes=1))
+    assert len(served.requests) >= 3
 
 
 @pytest.mark.parametrize("damage", ["state", "bytes", "short"])
