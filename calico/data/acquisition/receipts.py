@@ -94,7 +94,7 @@ def verify(
         _check_kind(content_path, archive_path)
         sha256 = sha256_of(content_path)
     except OSError as error:
-        raise DataError(f"{content_path}: cannot be read ({error.strerror}).") from error
+        raise DataError(f"{content_path}: cannot be read ({error}).") from error
     if archive.sha256 not in (None, sha256):
         raise DataError(
             f"{archive_path}: sha256 is {sha256}, but the published file has {archive.sha256}. {advice}"
@@ -102,7 +102,8 @@ def verify(
     if earlier is not None and sha256 != earlier.sha256:
         raise DataError(
             f"{archive_path}: sha256 is {sha256}, but it was {earlier.sha256} when it was first seen. "
-            f"The publisher's file or yours has changed; if that is right, delete {receipt_path(archive_path)}."
+            "The publisher's file or yours has changed; if that is right, delete "
+            f"{receipt_path(archive_path)}."
         )
     return earlier or Receipt(archive_path.name, size, sha256, url)
 

@@ -1,6 +1,7 @@
 """Unpack an archive of others: regular files, inside one folder, within stated limits."""
 
 import gzip
+import lzma
 import stat
 import struct
 import zipfile
@@ -8,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -19,10 +21,10 @@ from calico.data.acquisition.tar_stream import TarError, read_members
 from calico.errors import DataError
 
 _READ_BYTES = 1 << 20
-# What Python's zip and gzip readers raise on damaged input, beside OSError.
+# What Python's zip and gzip readers raise on damaged input.
 _DAMAGE = (
-    zipfile.BadZipFile, zlib.error, EOFError, TarError, struct.error, UnicodeDecodeError,
-    NotImplementedError, RuntimeError, ValueError, OverflowError,
+    TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error,
+    EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError,
 )  # fmt: skip
 
 
@@ -163,11 +165,8 @@ def _members(archive_path: Path) -> Iterator[_Member]:
         return
     is_plain = archive_kind(archive_path.name) == ".tar"
     with archive_path.open("rb") if is_plain else gzip.open(archive_path, "rb") as stream:
-        try:
-            for member in read_members(cast(BinaryIO, stream)):
-                yield _Member(member.name, member.is_folder, lambda content=member.content: content)  # type: ignore[misc]
-        except gzip.BadGzipFile as error:
-            raise TarError(f"damaged ({error})") from error
+        for member in read_members(cast(BinaryIO, stream)):
+            yield _Member(member.name, member.is_folder, partial(iter, member.content))
 
 
 def _zip_members(archive_path: Path) -> Iterator[_Member]:
@@ -178,7 +177,7 @@ def _zip_members(archive_path: Path) -> Iterator[_Member]:
                 raise TarError(f"member {info.filename!a} is a link, device or pipe")
             if info.orig_filename.split("\0", 1)[0] != info.orig_filename:
                 raise TarError(f"member {info.orig_filename!a} leaves its folder")
-            yield _Member(info.filename, info.is_dir(), lambda info=info: _zip_content(archive, info))  # type: ignore[misc]
+            yield _Member(info.filename, info.is_dir(), partial(_zip_content, archive, info))
 
 
 def _zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:

@@ -1,6 +1,8 @@
 """calico.data.acquisition.unpack: what is inside comes out inside, or nothing comes out."""
 
+import contextlib
 import io
+import random
 import stat
 import tarfile
 import zipfile
@@ -158,6 +160,21 @@ def test_flipped_bytes_are_noticed_by_the_checksum(tmp_path: Path, name: str) ->
 @pytest.mark.parametrize("content", [b"", b"<html>", noise(3000), b"PK\x05\x06" + bytes(17), b"\x1f\x8b\x08"])
 def test_what_is_no_archive_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     assert_refused(archive(tmp_path, name, content), "cannot be unpacked")
+
+
+@each_kind
+def test_random_damage_is_refused_or_harmless(tmp_path: Path, name: str) -> None:
+    """Whatever the bytes are: a DataError or files inside the folder."""
+    rng = random.Random(5)
+    content = BUILDERS[name]({"a/one.txt": b"one" * 50, "a/two.bin": noise(700), "empty": b""})
+    for number in range(150):
+        damaged = bytearray(content)
+        for _ in range(rng.choice([1, 1, 2, 8])):
+            damaged[rng.randrange(len(damaged))] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)])
+        path = archive(tmp_path, name, bytes(damaged))
+        with contextlib.suppress(DataError):
+            unpack(path, tmp_path / "inside" / str(number), limits=Limits(free_ratio_bytes=1 << 20))
+    assert {entry.name for entry in tmp_path.iterdir()} == {"archives", "inside"}
 
 
 def test_encrypted_zip_is_refused(tmp_path: Path) -> None:
