@@ -61,7 +61,7 @@ def acquire(
         section: which sources, where the archives are kept, whose terms are accepted.
         output_path: gets one folder per source, and `receipts`.
         sources: the manifest; the published sources by default.
-        patience: retries and the time between them; by default as `section` says.
+        patience: retries and the time between them; by default as `section` says. Not to be used again.
 
     Raises:
         DataError: something is missing, differs from what was seen before, or cannot be written.
