@@ -15,6 +15,7 @@ PositiveFloat = Annotated[float, Field(gt=0.0)]
 SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
 # What unify reads: the sources, or the published MixedParts annotations of two of them.
 InputName = Literal[SourceName, "mixed_parts"]
+DownloadName = Literal["partimagenet", "partimagenet_ood", "paco_lvis", "ade20k_part_234", "grand", "sa_1b"]
 VariantName = Literal["calico", "lisa", "glamm"]
 
 
@@ -75,6 +76,20 @@ class OwnSource(Section):
         if name in (*get_args(SourceName), "mixed_parts", "grand"):
             raise ValueError("this is the name of a published source; choose another one")
         return name
+
+
+class DownloadSection(Section):
+    """The published sources: which to get, and where their archives are kept.
+
+    `accepted_terms` names the sources whose terms a person has read and accepted; a source that has terms is
+    not downloaded without. `folder` lies outside the stages' outputs, so that DVC never removes an archive.
+    """
+
+    sources: Annotated[list[DownloadName], Field(min_length=1)]
+    accepted_terms: list[DownloadName]
+    folder: Annotated[str, Field(min_length=1)]
+    num_workers: Annotated[int, Field(gt=0, le=16)]
+    num_retries: NonNegative
 
 
 class UnifySection(Section):
@@ -308,6 +323,7 @@ class Config(Section):
 
     runtime: RuntimeSection
     synthesize: SynthesizeSection
+    download: DownloadSection
     unify: UnifySection
     curate: CurateSection
     pair: PairSection
