@@ -1,0 +1,1 @@
+"""Check a finished data set: rules that unify, curate and pair promise, on the files that they wrote."""

@@ -1,0 +1,135 @@
+"""The files of a data set: there, unchanged, and with the columns that every reader expects."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from calico.core.files import read_json, sha256_of
+from calico.core.tables import CAPTIONS, IMAGES, OBJECTS, PAIRS, PARTS
+from calico.data.validation.rules import Rule, RuleBook
+from calico.errors import DataError
+
+FOLDERS = ("unify", "curate", "pair")
+SPLITS = ("train", "val", "test")
+UNIFIED: Mapping[str, pa.Schema] = MappingProxyType(
+    {"images": IMAGES, "objects": OBJECTS, "parts": PARTS, "captions": CAPTIONS}
+)
+_FILES = (
+    *(f"unify/{name}.parquet" for name in UNIFIED),
+    "curate/category_pairs.csv",
+    *(f"pair/{split}.parquet" for split in SPLITS),
+)
+_ROWS_PER_BATCH = 16_384
+
+
+def check_files(artifacts_path: Path, book: RuleBook) -> None:
+    """Compare every file with the size and the sha256 in its folder's manifest.
+
+    Raises:
+        DataError: a table is missing, so that there is no finished data set to check.
+    """
+    for name in _FILES:
+        if not (artifacts_path / name).is_file():
+            raise DataError(f"{artifacts_path / name}: no such file. Run the stage '{name.split('/')[0]}'.")
+    for folder in FOLDERS:
+        for name, digest in _manifest(artifacts_path / folder, book["files"]):
+            _check_digest(artifacts_path / folder, name, digest, book["files"])
+
+
+def _manifest(folder: Path, rule: Rule) -> list[tuple[str, str]]:
+    """Return (name, sha256) of the files that the manifest lists."""
+    place = f"{folder.name}/manifest.json"
+    rule.count()
+    try:
+        manifest = read_json(folder / "manifest.json")
+        return [(str(name), str(entry["sha256"])) for name, entry in manifest["files"].items()]
+    except (DataError, KeyError, TypeError, AttributeError):
+        rule.violate(f"{place}: missing or no manifest, so the stage did not finish. Run it again.")
+        return []
+
+
+def _check_digest(folder: Path, name: str, digest: str, rule: Rule) -> None:
+    rule.count()
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        rule.violate(f"{folder.name}/manifest.json: '{name}' leaves the folder.")
+    elif not path.is_file():
+        rule.violate(f"{folder.name}/{name}: missing, though the manifest lists it.")
+    elif sha256_of(path) != digest:
+        rule.violate(f"{folder.name}/{name}: changed after its stage wrote it. Run the stage again.")
+
+
+def read_unified(artifacts_path: Path, rule: Rule) -> dict[str, pa.Table]:
+    """Return the unified tables that have their schema; the others break the rule."""
+    found = {}
+    for name, schema in UNIFIED.items():
+        place = f"unify/{name}.parquet"
+        file = _open(artifacts_path / place, place, schema, rule)
+        try:
+            table = file.read(use_threads=False) if file else None
+            if table is not None and _is_whole(table, place, rule):
+                found[name] = table
+        except (pa.ArrowException, OSError) as error:
+            rule.violate(f"{place}: cannot be read ({_first_line(error)}).")
+    return found
+
+
+def pair_batches(artifacts_path: Path, split: str, rule: Rule) -> Iterator[pa.RecordBatch]:
+    """Yield the pairs of a split, some thousand at a time; those with gaps break the rule."""
+    place = f"pair/{split}.parquet"
+    file = _open(artifacts_path / place, place, PAIRS, rule)
+    try:
+        for batch in file.iter_batches(_ROWS_PER_BATCH, use_threads=False) if file else ():
+            if _is_whole(batch, place, rule):
+                yield batch
+    except (pa.ArrowException, OSError) as error:
+        rule.violate(f"{place}: cannot be read ({_first_line(error)}).")
+
+
+def _open(path: Path, place: str, schema: pa.Schema, rule: Rule) -> pq.ParquetFile | None:
+    rule.count(len(schema))
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        rule.violate(f"{place}: not a parquet file ({_first_line(error)}).")
+        return None
+    if not file.schema_arrow.equals(schema):
+        found = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
+        expected = dict(zip(schema.names, schema.types, strict=True))
+        wrong = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
+        faults = ", ".join(f"{name} is {found.get(name)}, not {expected.get(name)}" for name in wrong)
+        rule.violate(f"{place}: {faults or 'the columns stand in another order'}.")
+        return None
+    return file
+
+
+def _is_whole(rows: pa.Table | pa.RecordBatch, place: str, rule: Rule) -> bool:
+    """Tell whether the rows are sound and without gaps; only an object target has no part."""
+    rows.validate(full=True)
+    gaps = [path for name in rows.column_names for path in _gaps(rows[name], name)]
+    for path in gaps:
+        rule.violate(f"{place}: column {path} has empty cells.")
+    return not gaps
+
+
+def _gaps(column: Any, path: str) -> Iterator[str]:
+    """Yield the path of each column, also inside lists and structures, that has nulls."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    if path == "targets.part_id":
+        return
+    if any(chunk.null_count for chunk in chunks):
+        yield path
+    for chunk in chunks:
+        if pa.types.is_list(chunk.type) or pa.types.is_fixed_size_list(chunk.type):
+            yield from _gaps(chunk.flatten(), path)
+        elif pa.types.is_struct(chunk.type):
+            for index, field in enumerate(chunk.type):
+                yield from _gaps(chunk.field(index), f"{path}.{field.name}")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
