@@ -1,4 +1,4 @@
-"""The `calico` command: segment a person's own images, print the figures of the last run.
+"""The `calico` command: segment own images, look at the data and check it, print the figures of a run.
 
 Nothing heavy is imported before a command needs it: `calico --help` answers at once.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_TASK = "common_parts"
 _OVERLAY_SIDE_PX = 1600
+_SPLITS = ("train", "val", "test")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,7 +63,18 @@ def _parser() -> argparse.ArgumentParser:
     figures = commands.add_parser("figures", help="print the figures of the last run as one line of JSON")
     figures.set_defaults(command=_figures)
 
-    for command in (segment, figures):
+    inspect = commands.add_parser("inspect", help="draw pairs of the data set with masks and conversation")
+    inspect.add_argument("pair_ids", nargs="*", metavar="PAIR_ID", help="default: some of each task")
+    inspect.add_argument(
+        "--split", choices=_SPLITS, help="default: test, or with a PAIR_ID the split that has it"
+    )
+    inspect.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    inspect.set_defaults(command=_inspect)
+
+    validate = commands.add_parser("validate", help="check the rules of the data set; exit with 1 if broken")
+    validate.set_defaults(command=_validate)
+
+    for command in (segment, figures, inspect, validate):
         command.add_argument("--profile", default="tiny", help="profile of params.yaml (default: tiny)")
     return parser
 
@@ -119,15 +131,61 @@ def _draw(images: "Sequence[np.ndarray]", prediction: "Prediction") -> "dict[str
 
 
 def _write_segmentation(folder: Path, overlays: "dict[str, np.ndarray]", result: dict[str, Any]) -> None:
-    from PIL import Image
-
-    from calico.core.files import write_bytes, write_json
+    from calico.core.files import write_json
 
     for name, overlay_HWC in overlays.items():
-        content = io.BytesIO()
-        Image.fromarray(overlay_HWC).save(content, format="PNG")
-        write_bytes(folder / name, content.getvalue())
+        _write_png(folder / name, overlay_HWC)
     write_json(folder / "result.json", result)  # last: it marks the folder as complete
+
+
+def _write_png(path: Path, picture_HWC: "np.ndarray") -> None:
+    from PIL import Image
+
+    from calico.core.files import write_bytes
+
+    content = io.BytesIO()
+    Image.fromarray(picture_HWC).save(content, format="PNG")
+    write_bytes(path, content.getvalue())
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    config = load_config(options.profile)
+    from calico.inspection import Inspection
+
+    inspection = Inspection(config, Path("artifacts") / options.profile)
+    if options.pair_ids:
+        splits = [options.split] if options.split else _SPLITS
+        places = inspection.find(options.pair_ids, splits)
+    else:
+        splits = [options.split or "test"]
+        places = inspection.choose(splits[0])
+    for drawn in inspection.draw(places):
+        _write_png(options.out / drawn.file_name, drawn.picture_HWC)
+        print(f"{options.out / drawn.file_name}\n{drawn.sample.pair_id}\n{drawn.conversation}\n")
+    total = sum(map(inspection.count, splits))
+    print(f"{len(places)} of {total:,} pairs ({', '.join(splits)}) drawn in {options.out}")
+
+
+def _validate(options: argparse.Namespace) -> None:
+    config = load_config(options.profile)
+    from calico.checkpoints.layout import tokenizer_path
+    from calico.data.validation.text_rules import text_limit
+    from calico.data.validation.validate import validate
+
+    artifacts_path = Path("artifacts") / options.profile
+    text = text_limit(config.model, tokenizer_path(artifacts_path / "checkpoints"))
+    found = validate(artifacts_path, unify=config.unify, pair=config.pair, text=text)
+    for rule in found.rules:
+        print(*rule.lines(), sep="\n")
+    figures = {
+        "pairs": found.num_pairs,
+        "images": found.num_images,
+        "rules": found.num_rules,
+        "violations": found.num_violations,
+    }
+    print(json.dumps(figures))
+    if found.num_violations:
+        raise SystemExit(1)
 
 
 def _figures(options: argparse.Namespace) -> None:

@@ -133,7 +133,7 @@ def side_by_side(
         panels: uint8 RGB pictures of any sizes.
         titles: one a panel, or none.
         colours: the legend, in order.
-        text: wrapped to the width.
+        text: each of its lines wrapped to the width.
         num_columns: panels in a row; all in one row if None.
 
     Returns:
@@ -261,7 +261,8 @@ def _draw_footer(
     legend = _flow([(name, line_px + font.getlength(name) + _MARGIN_PX) for name in colours], width)
     lines = [
         " ".join(words)
-        for words in _flow([(word, font.getlength(word + " ")) for word in text.split()], width)
+        for line in text.splitlines()
+        for words in _flow([(word, font.getlength(word + " ")) for word in line.split()], width)
     ]
     strip = Image.new("RGB", (width, (len(legend) + len(lines)) * line_px + _MARGIN_PX), _WHITE)
     pen = ImageDraw.Draw(strip)

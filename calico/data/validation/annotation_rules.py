@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +10,7 @@ import pyarrow as pa
 from calico.config import UnifySection
 from calico.core.masks import Rle, box_xyxy, shares_inside, validate
 from calico.data.pairs.targets import PairableObject
-from calico.data.validation.files import SPLITS
+from calico.data.validation.files import SPLITS, ImageFolders
 from calico.data.validation.rules import RuleBook
 from calico.errors import DataError
 
@@ -49,18 +48,19 @@ class Annotations:
 
 
 def check_annotations(
-    unified: Mapping[str, pa.Table], section: UnifySection, book: RuleBook
+    unified: Mapping[str, pa.Table], section: UnifySection, folders: ImageFolders, book: RuleBook
 ) -> Annotations:
     """Check images, objects, parts and captions.
 
     Args:
         unified: tables by name, with the right columns.
         section: the smallest areas that unify keeps.
+        folders: where images may lie.
     """
     rows = {name: table.to_pylist() for name, table in unified.items()}
     for name, key in (("images", "image_id"), ("objects", "object_id"), ("parts", "part_id")):
         _check_ids(name, [row[key] for row in rows[name]], book)
-    scenes = _check_images(rows["images"], book)
+    scenes = _check_images(rows["images"], folders, book)
     objects = {row["object_id"]: row for row in rows["objects"]}
     _check_owners(rows, scenes, objects, book)
     for name, key, least in (
@@ -88,7 +88,7 @@ def _check_ids(name: str, ids: Sequence[str], book: RuleBook) -> None:
             book["ids"].violate(f"unify/{name}.parquet: an id is empty.")
 
 
-def _check_images(rows: Sequence[Row], book: RuleBook) -> dict[str, Scene]:
+def _check_images(rows: Sequence[Row], folders: ImageFolders, book: RuleBook) -> dict[str, Scene]:
     """Check sizes, splits and paths, and that no file is in two splits."""
     scenes: dict[str, Scene] = {}
     split_of_file: dict[str, tuple[str, str]] = {}
@@ -99,9 +99,8 @@ def _check_images(rows: Sequence[Row], book: RuleBook) -> dict[str, Scene]:
             book["images"].violate(f"{place} is {row['height']} x {row['width']} pixels.")
         if row["split"] not in SPLITS:
             book["images"].violate(f"{place} has the split '{row['split']}', not one of {', '.join(SPLITS)}.")
-        path = PurePosixPath(row["path"])
-        if not path.parts or path.is_absolute() or ".." in path.parts:
-            book["images"].violate(f"{place} has the file '{row['path']}', which is not below sources/.")
+        if not folders.hold(row["path"]):
+            book["images"].violate(f"{place} has the file '{row['path']}', which is not in {folders}.")
         other_id, other_split = split_of_file.setdefault(row["path"], (row["image_id"], row["split"]))
         if other_split != row["split"]:
             book["leaks"].violate(f"{place} of {row['split']} is the file of '{other_id}' of {other_split}.")
@@ -129,7 +128,9 @@ def _check_owners(
         place = f"unify/parts.parquet: '{row['part_id']}'"
         owner = objects.get(row["object_id"])
         if owner is None:
-            book["references"].violate(f"{place} names the object '{row['object_id']}', which does not exist.")
+            book["references"].violate(
+                f"{place} names the object '{row['object_id']}', which does not exist."
+            )
         elif owner["image_id"] != row["image_id"]:
             book["references"].violate(
                 f"{place} is of image '{row['image_id']}', but its object of '{owner['image_id']}'."
@@ -139,9 +140,7 @@ def _check_owners(
         names.add((row["object_id"], row["category"]))
 
 
-def _check_mask(
-    place: str, row: Row, scenes: Mapping[str, Scene], least_px: int, book: RuleBook
-) -> None:
+def _check_mask(place: str, row: Row, scenes: Mapping[str, Scene], least_px: int, book: RuleBook) -> None:
     """Check a mask and what is stated about it; a broken one makes its image unsound."""
     scene = scenes.get(row["image_id"])
     book["masks"].count()

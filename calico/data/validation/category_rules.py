@@ -38,7 +38,9 @@ def check_categories(pairs: Sequence[CategoryPair], found: Annotations, book: Ru
             rule.violate(f"{place}: no object of one of them has parts.")
         elif known[pair.category_a] & known[pair.category_b] != set(pair.common_parts):
             shared = ", ".join(sorted(known[pair.category_a] & known[pair.category_b])) or "none"
-            rule.violate(f"{place}: common parts {', '.join(pair.common_parts)}; their objects share {shared}.")
+            rule.violate(
+                f"{place}: common parts {', '.join(pair.common_parts)}; their objects share {shared}."
+            )
         seen.add(key)
 
 

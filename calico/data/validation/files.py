@@ -1,5 +1,6 @@
 """The files of a data set: there, unchanged, and with the columns that every reader expects."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from calico.config import UnifySection
 from calico.core.files import read_json, sha256_of
 from calico.core.tables import CAPTIONS, IMAGES, OBJECTS, PAIRS, PARTS
 from calico.data.validation.rules import Rule, RuleBook
@@ -24,6 +26,25 @@ _FILES = (
     *(f"pair/{split}.parquet" for split in SPLITS),
 )
 _ROWS_PER_BATCH = 16_384
+
+
+class ImageFolders:
+    """Where image files may lie: below the sources, or in the folder of a person's own source."""
+
+    def __init__(self, sources_path: Path, section: UnifySection) -> None:
+        own = (Path(source.images) for source in section.own_sources)
+        self._sources_path = Path(sources_path).resolve()
+        self._folders = [self._sources_path, *(Path(os.path.abspath(folder)) for folder in own)]
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self._folders))
+
+    def hold(self, path: str) -> bool:
+        """Tell whether a file, relative to the sources, lies in one of the folders."""
+        if not path or "\0" in path:
+            return False
+        place = Path(os.path.abspath(self._sources_path / path))
+        return any(folder in place.parents for folder in self._folders)
 
 
 def check_files(artifacts_path: Path, book: RuleBook) -> None:

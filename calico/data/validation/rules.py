@@ -10,7 +10,7 @@ PROMISES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "files": ("files", "are there and hold what their stage wrote"),
         "schema": ("columns", "have the names and types of the tables, without gaps"),
         "ids": ("ids", "stand for one row each"),
-        "images": ("images", "have a size, a split and a file below sources/"),
+        "images": ("images", "have a size, a split and a file in the sources' folders"),
         "references": ("references", "point to rows, of the right image and object"),
         "masks": ("masks", "are whole and as large as their image"),
         "areas": ("masks", "have the stated area and box, and are not too small"),
@@ -20,7 +20,10 @@ PROMISES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "repeats": ("pairs", "are two images that no other pair of the task shows"),
         "limits": ("pairs", "have at least one target, not too many, and none twice"),
         "tasks": ("pairs", "have the targets that their task and images ask for, in order"),
-        "conversations": ("pairs", "come back from their answer, target by target, in the order of the [SEG]"),
+        "conversations": (
+            "pairs",
+            "come back from their answer, target by target, in the order of the [SEG]",
+        ),
         "lengths": ("pairs", "fit with any wording into what the models read"),
         "counts": ("counts", "are those of statistics.json, summary.json and params.yaml"),
     }

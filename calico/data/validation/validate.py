@@ -7,7 +7,7 @@ from calico.config import PairSection, UnifySection
 from calico.data.validation.annotation_rules import check_annotations
 from calico.data.validation.category_rules import check_categories, comparable_by_source, read_categories
 from calico.data.validation.count_rules import check_counts
-from calico.data.validation.files import SPLITS, UNIFIED, check_files, read_unified
+from calico.data.validation.files import SPLITS, UNIFIED, ImageFolders, check_files, read_unified
 from calico.data.validation.pair_rules import PairLimits, PairRules
 from calico.data.validation.rules import PROMISES, Rule, RuleBook
 from calico.data.validation.text_rules import TextLimit, TextRules
@@ -32,12 +32,11 @@ class Validation:
         return sum(rule.num_checked is not None for rule in self.rules)
 
 
-def validate(
-    artifacts_path: Path, *, unify: UnifySection, pair: PairSection, text: TextLimit
-) -> Validation:
+def validate(artifacts_path: Path, *, unify: UnifySection, pair: PairSection, text: TextLimit) -> Validation:
     """Check every rule of `PROMISES`.
 
-    Where a table has not the columns of its kind, only the rules "files" and "schema" are checked.
+    Where a unified table has not the columns of its kind, only the rules "files" and "schema" are checked;
+    where a pair file has not, its pairs are left out.
 
     Args:
         artifacts_path: folder of the profile.
@@ -53,8 +52,9 @@ def validate(
     categories = read_categories(artifacts_path, book["schema"])
     if unified.keys() != UNIFIED.keys() or categories is None:
         return Validation(tuple(book), 0, 0)
-    book.start(PROMISES)
-    found = check_annotations(unified, unify, book)
+    book.start(name for name in PROMISES if name != "counts")
+    folders = ImageFolders(artifacts_path / "sources", unify)
+    found = check_annotations(unified, unify, folders, book)
     check_categories(categories, found, book)
     pairs = PairRules(
         book, found, PairLimits(comparable_by_source(categories), pair.max_targets), TextRules(book, text)
@@ -62,6 +62,7 @@ def validate(
     for split in SPLITS:
         pairs.check_file(artifacts_path, split)
     pairs.finish()
-    check_counts(artifacts_path, unified, found, pairs, pair, book)
+    if not book["schema"].num_violations:
+        check_counts(artifacts_path, unified, found, pairs, pair, book)
     num_images = len(set().union(*pairs.images.values()))
     return Validation(tuple(book), pairs.num_pairs.total(), num_images)
