@@ -211,7 +211,10 @@ def _rows(path: Path, key: str, ids: set[str], columns: list[str]) -> pa.Table:
     """Return the rows with the given ids."""
     try:
         return pq.read_table(
-            path, columns=columns, filters=pc.field(key).isin(sorted(ids)), use_threads=False
+            path,
+            columns=columns,
+            filters=pc.field(key).isin(pa.array(sorted(ids), pa.string())),
+            use_threads=False,
         )
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Run the stage 'unify'.") from error

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +111,77 @@ def test_a_model_that_is_not_trained_yet_is_one_sentence(finished_run, capsys):
     code, _, error = run_cli(command, capsys)
     assert code == 2
     assert error.startswith("error: artifacts/tiny/finetune/lisa: no finetuned 'lisa' here.")
+
+
+@pytest.fixture
+def finished_data(finished_run):
+    """A working directory with a finished data set whose values are those of the tests, and nothing else."""
+    import yaml
+
+    from tests.finished_data import PAIR, UNIFY, write_finished
+
+    write_finished(finished_run)
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["tiny"] |= {"pair": PAIR.model_dump(), "unify": UNIFY.model_dump()}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    return finished_run
+
+
+def test_inspect_draws_some_pairs_and_says_how_many_there_are(finished_data, capsys, tmp_path):
+    from PIL import Image
+
+    code, output, _ = run_cli(["inspect", "--out", "out"], capsys)
+    assert code == 0
+    pictures = sorted((tmp_path / "out").iterdir())
+    assert len(pictures) == 12
+    assert all(Image.open(path).size[0] > 1300 and str(path.name) in output for path in pictures)
+    assert output.count("[SEG]") >= 12
+    assert output.splitlines()[-1] == "12 of 18 pairs (test) drawn in out"
+
+
+def test_inspect_draws_the_pair_that_is_named(finished_data, capsys, tmp_path):
+    from calico.core import tables
+
+    pair = tables.read_pairs(finished_data / "pair" / "train.parquet")[20]
+    code, output, _ = run_cli(["inspect", pair.pair_id, "--out", "out"], capsys)
+    assert code == 0
+    (picture,) = (tmp_path / "out").iterdir()
+    assert output.splitlines()[:2] == [f"out/{picture.name}", pair.pair_id]
+    assert output.splitlines()[-1] == "1 of 66 pairs (train, val, test) drawn in out"
+    code, _, error = run_cli(["inspect", pair.pair_id, "--split", "val", "--out", "o"], capsys)
+    assert code == 2
+    assert error.startswith(f"error: artifacts/tiny/pair: no pair '{pair.pair_id}' (pairs searched: val 12).")
+
+
+@pytest.mark.parametrize("command", [["inspect", "--out", "out"], ["validate"]])
+def test_the_data_commands_before_any_run_say_what_to_run(finished_run, capsys, command):
+    code, output, error = run_cli(command, capsys)
+    assert (code, output) == (2, "")
+    assert "no such file. Run the stage" in error
+    assert error.count("\n") == 1
+
+
+def test_validate_ends_with_one_line_of_json(finished_data, capsys):
+    code, output, _ = run_cli(["validate"], capsys)
+    *lines, last = output.splitlines()
+    assert code == 0, output
+    assert json.loads(last) == {
+        "pairs": 66,
+        "images": json.loads(last)["images"],
+        "rules": 16,
+        "violations": 0,
+    }
+    assert [line.split()[0] for line in lines] == ["ok"] * 16
+
+
+def test_validate_exits_with_1_where_a_rule_is_broken(finished_data, capsys):
+    with (finished_data / "pair" / "plots" / "parts.csv").open("a") as stream:
+        stream.write("more,1\n")
+    code, output, _ = run_cli(["validate"], capsys)
+    assert code == 1
+    assert output.startswith("broken  files")
+    assert "pair/plots/parts.csv: changed after its stage wrote it" in output
+    assert json.loads(output.splitlines()[-1])["violations"] == 1
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def _image_pair(pair: PairSample, known: list[Scene]) -> int:
     return (TASKS.index(pair.task) << _IMAGE_BITS | first) << _IMAGE_BITS | second
 
 
-def _repeated(keys: array) -> list[int]:  # type: ignore[type-arg]
+def _repeated(keys: array) -> list[int]:
     """Return the rows whose key an earlier row has too."""
     values = np.frombuffer(keys, dtype=np.int64)
     order = np.argsort(values, kind="stable")

@@ -141,3 +141,10 @@ def test_side_by_side_shows_legend_and_text_below(image_HWC):
     assert full.shape[0] > plain.shape[0]
     assert full.shape[1] == plain.shape[1]
     assert (full == (213, 94, 0)).all(axis=2).sum() > 50
+
+
+def test_lines_of_a_text_stay_lines():
+    panel = np.zeros((40, 400, 3), dtype=np.uint8)
+    one, two = (side_by_side([panel], text=text) for text in ("first second", "first\nsecond"))
+    three = side_by_side([panel], text="first\nsecond\nthird")
+    assert two.shape[0] - one.shape[0] == three.shape[0] - two.shape[0] > 10

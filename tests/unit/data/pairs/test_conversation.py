@@ -1,5 +1,7 @@
 """calico.data.pairs.conversation: what is rendered is read back, and whatever a model writes is read."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,10 +60,69 @@ def test_caption_round_trips() -> None:
     assert conversation.parse_answer(text, 1).phrases == ((Phrase("dog", 0), 0), (Phrase("red mug", 0), 1))
 
 
+def test_openers_are_those_of_figure_6() -> None:
+    assert {
+        "The images show", "The images include", "The detected common parts are",
+        "The unique parts present are",
+    } <= {opener for group in conversation.OPENERS.values() for opener in group}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_paraphrases(task: str) -> None:
+    for templates in (conversation.QUESTIONS[task], conversation.OPENERS[task]):
+        assert len(set(templates)) == len(templates) >= 2
+
+
+@given(words=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4), num_images=st.integers(1, 9))
+def test_captions_round_trip(words: list[tuple[str, str]], num_images: int) -> None:
+    """Every second word is grounded; the rest of the caption stays as it is."""
+    text, spans = "", []
+    for plain, phrase in words:
+        text += f"{plain} "
+        spans.append((len(text), len(text) + len(phrase)))
+        text += f"{phrase} "
+    rendered = conversation.render_caption(text, spans, image_index=num_images - 1)
+    parsed = conversation.parse_answer(rendered, num_images)
+    assert parsed.num_malformed == 0
+    assert [(text[start:end], num_images - 1) for start, end in spans] == [
+        (phrase.label, phrase.image_index) for phrase, _ in parsed.phrases
+    ]
+    assert [ordinal for _, ordinal in parsed.phrases] == list(range(len(spans)))
+
+
+@pytest.mark.parametrize(
+    ("piece", "num_used", "num_seg", "num_malformed"),
+    [
+        ("<p> the dog </p> [SEG] (IMAGE1) ", 4000, 4000, 0),
+        ("<p> the dog ", 0, 0, 4000),
+        ("<p> ", 0, 0, 4000),
+        ("</p> ", 0, 0, 0),
+        ("[SEG] ", 0, 4000, 4000),
+        ("<p> the dog </p> [SEG] (IMAGE9) ", 0, 4000, 4000),
+        ("the dog and ", 0, 0, 0),
+        ("<p> dog </p> [SEG] " + " " * 20, 0, 4000, 4000),
+    ],
+)
+def test_4000_repetitions_are_read_at_once(
+    piece: str, num_used: int, num_seg: int, num_malformed: int
+) -> None:
+    """A model that has lost its way repeats itself until it is stopped."""
+    start = time.perf_counter()
+    parsed = conversation.parse_answer(piece * 4000, 2)
+    # Measured: 0.2 s for the slowest; a search that went over the rest again and again would take minutes.
+    assert time.perf_counter() - start < 10
+    assert (len(parsed.phrases), parsed.num_seg, parsed.num_malformed) == (num_used, num_seg, num_malformed)
+
+
 @pytest.mark.parametrize(
     ("text", "num_used", "num_seg", "num_malformed"),
     [
         ("", 0, 0, 0),
+        ("   \n", 0, 0, 0),
+        ("<p> the dog </p> [SEG] (IMAGE9)", 0, 1, 1),
+        ("the dog </p> [SEG] (IMAGE1)", 0, 1, 1),
+        ("<p> the dog [SEG] (IMAGE1)", 0, 1, 1),
+        ("<p> the dog </p> </p> [SEG] (IMAGE1)", 0, 1, 1),
         ("The images show nothing.", 0, 0, 0),
         ("<p> the dog </p> [SEG] (IMAGE3)", 0, 1, 1),
         ("<p> the dog </p> [SEG] (IMAGE0)", 0, 1, 1),
