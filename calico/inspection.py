@@ -20,7 +20,7 @@ from calico.data.loading.pair_table import PairTable
 from calico.data.pairs.conversation import QUESTIONS, choose_wording, render_answer, render_prompt
 from calico.data.validation.files import SPLITS, ImageFolders
 from calico.errors import DataError
-from calico.reporting.overlays import assign_colours, draw_overlay, fit_scale, part_name, side_by_side
+from calico.reporting.overlays import Colour, assign_colours, draw_overlay, fit_scale, part_name, side_by_side
 
 _PANEL_SIDE_PX = 640
 _ADVICE = "`calico validate` names what is wrong with the data set."
@@ -117,22 +117,12 @@ class Inspection:
     def _draw(
         self, place: PairPlace, sample: PairSample, image_paths: Mapping[str, str], rles: Mapping[str, Rle]
     ) -> DrawnPair:
-        masks: list[list[tuple[str, np.ndarray]]] = [[] for _ in sample.image_ids]
-        for target in sample.targets:
-            if not 0 <= target.image_index < len(masks):
-                raise DataError(
-                    f"pair '{sample.pair_id}': a target names image {target.image_index} of {len(masks)}. "
-                    f"{_ADVICE}"
-                )
-            mask_HW = _decode(target.part_id or target.object_id, rles, sample)
-            masks[target.image_index].append((target.label, mask_HW))
         labels = [target.label for target in sample.targets]
         colours = assign_colours(labels)
-        panels = []
-        for image_id, labelled in zip(sample.image_ids, masks, strict=True):
-            image_HWC = read_image(self._image_file(image_id, image_paths))
-            scale = fit_scale(image_HWC.shape[0], image_HWC.shape[1], _PANEL_SIDE_PX)
-            panels.append(draw_overlay(image_HWC, labelled, scale=scale, colours=colours))
+        panels = [
+            self._panel(sample, index, self._image_file(image_id, image_paths), rles, colours)
+            for index, image_id in enumerate(sample.image_ids)
+        ]
         question, prompt, answer = self._words(sample, place.split)
         picture_HWC = side_by_side(
             panels,
@@ -141,6 +131,32 @@ class Inspection:
             text=f"{sample.task}, {place.split}: {sample.pair_id}\nUSER: {question}\nASSISTANT: {answer}",
         )
         return DrawnPair(sample, place.split, _file_name(place, sample), f"{prompt} {answer}", picture_HWC)
+
+    @staticmethod
+    def _panel(
+        sample: PairSample,
+        image_index: int,
+        path: Path,
+        rles: Mapping[str, Rle],
+        colours: Mapping[str, Colour],
+    ) -> np.ndarray:
+        """Draw one image with its masks; a tag says which [SEG] of the answer a mask belongs to."""
+        image_HWC = read_image(path)
+        shown = [
+            (number, target)
+            for number, target in enumerate(sample.targets, start=1)
+            if target.image_index == image_index
+        ]
+        return draw_overlay(
+            image_HWC,
+            [
+                (target.label, _decode(target.part_id or target.object_id, rles, sample))
+                for _, target in shown
+            ],
+            scale=fit_scale(image_HWC.shape[0], image_HWC.shape[1], _PANEL_SIDE_PX),
+            colours=colours,
+            tags=[f"{number} {part_name(target.label)}" for number, target in shown],
+        )
 
     def _words(self, sample: PairSample, split: str) -> tuple[str, str, str]:
         """Return question, prompt and answer: drawn as in training, or the wording of evaluation."""

@@ -75,6 +75,7 @@ def draw_overlay(
     scale: float = 1.0,
     colours: Mapping[str, Colour] | None = None,
     has_tags: bool = True,
+    tags: Sequence[str] = (),
 ) -> np.ndarray:
     """Draw labelled masks over an image.
 
@@ -84,6 +85,7 @@ def draw_overlay(
         scale: size of the result over the size of the image.
         colours: from `assign_colours` over all images shown together; of these masks alone if None.
         has_tags: write each mask's name on it.
+        tags: what to write instead, one a mask, or none.
 
     Returns:
         uint8 RGB of shape (round(H * scale), round(W * scale), 3).
@@ -105,7 +107,11 @@ def draw_overlay(
     )
     line_px = max(1, round(max(size_px) / 256))
     # Large masks first: a small mask inside a large one stays visible.
-    ordered = sorted((mask for mask in masks if mask[1].any()), key=lambda mask: -int(mask[1].sum()))
+    places = sorted(
+        (place for place, (_, mask_HW) in enumerate(masks) if mask_HW.any()),
+        key=lambda place: -int(masks[place][1].sum()),
+    )
+    ordered = [masks[place] for place in places]
     coverages = [_coverage(mask_HW, size_px, scale) for _, mask_HW in ordered]
     for (label, _), coverage_HW in zip(ordered, coverages, strict=True):
         canvas_HWC = _tint(canvas_HWC, colours[part_name(label)], coverage_HW)
@@ -115,7 +121,8 @@ def draw_overlay(
         canvas_HWC = _blend(canvas_HWC, colours[part_name(label)], line_HW - coverage_HW)
     picture = Image.fromarray(np.clip(np.rint(canvas_HWC), 0, 255).astype(np.uint8))
     if has_tags:
-        _draw_tags(picture, [(part_name(label), mask_HW) for label, mask_HW in ordered], colours)
+        words = [tags[place] if tags else part_name(masks[place][0]) for place in places]
+        _draw_tags(picture, words, ordered, colours)
     return np.asarray(picture)
 
 
@@ -193,19 +200,22 @@ def _tint(canvas_HWC: np.ndarray, colour: Colour, coverage_HW: np.ndarray) -> np
     return canvas_HWC + (tinted_HWC - canvas_HWC) * coverage_HW[..., None]
 
 
-def _draw_tags(picture: Image.Image, masks: Sequence[Mask], colours: Mapping[str, Colour]) -> None:
-    """Write each name on or beside its mask, without covering another name where there is room."""
+def _draw_tags(
+    picture: Image.Image, tags: Sequence[str], masks: Sequence[Mask], colours: Mapping[str, Colour]
+) -> None:
+    """Write each tag on or beside its mask, without covering another one where there is room."""
     font = ImageFont.load_default(max(9, 5 + max(picture.size) // 32))
     pen = ImageDraw.Draw(picture)
     taken: list[Box] = []
-    for name, mask_HW in reversed(masks):
+    for tag, (label, mask_HW) in reversed(list(zip(tags, masks, strict=True))):
+        colour = colours[part_name(label)]
         scale = picture.width / mask_HW.shape[1]
-        left, top, right, bottom = pen.textbbox((0, 0), name, font=font)
+        left, top, right, bottom = pen.textbbox((0, 0), tag, font=font)
         tag_size = (round(right - left) + 8, round(bottom - top) + 8)
         box = _place(_anchor_boxes(mask_HW, scale, tag_size), picture.size, taken)
         taken.append(box)
-        pen.rounded_rectangle(box, radius=4, fill=colours[name], outline=_WHITE)
-        pen.text((box[0] + 4 - left, box[1] + 4 - top), name, fill=_text_colour(colours[name]), font=font)
+        pen.rounded_rectangle(box, radius=4, fill=colour, outline=_WHITE)
+        pen.text((box[0] + 4 - left, box[1] + 4 - top), tag, fill=_text_colour(colour), font=font)
 
 
 def _anchor_boxes(mask_HW: np.ndarray, scale: float, size: tuple[int, int]) -> list[Box]:

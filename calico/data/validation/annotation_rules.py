@@ -174,16 +174,19 @@ def _mask_fault(row: Row, scene: Scene | None) -> str:
 
 def _check_containment(parts: Sequence[Row], objects: Mapping[str, Row], book: RuleBook) -> None:
     book["containment"].count(0)
+    parts_of: dict[str, list[Row]] = {}
     for row in parts:
         owner = objects.get(row["object_id"])
-        if not owner or not owner["rle"] or not row["rle"] or _size(owner) != _size(row):
-            continue
-        book["containment"].count()
-        share = float(shares_inside([row["rle"]], [owner["rle"]])[0, 0])
-        if share < _MIN_SHARE_INSIDE:
-            book["containment"].violate(
-                f"unify/parts.parquet: '{row['part_id']}': {share:.0%} of it lie in '{row['object_id']}'."
-            )
+        if owner and owner["rle"] and row["rle"] and _size(owner) == _size(row):
+            parts_of.setdefault(row["object_id"], []).append(row)
+    for object_id, owned in parts_of.items():
+        book["containment"].count(len(owned))
+        shares = shares_inside([row["rle"] for row in owned], [objects[object_id]["rle"]])[:, 0]
+        for row, share in zip(owned, shares.tolist(), strict=True):
+            if share < _MIN_SHARE_INSIDE:
+                book["containment"].violate(
+                    f"unify/parts.parquet: '{row['part_id']}': {share:.0%} of it lie in '{object_id}'."
+                )
 
 
 def _check_captions(rows: Sequence[Row], scenes: Mapping[str, Scene], book: RuleBook) -> None:

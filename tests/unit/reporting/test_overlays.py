@@ -148,3 +148,15 @@ def test_lines_of_a_text_stay_lines():
     one, two = (side_by_side([panel], text=text) for text in ("first second", "first\nsecond"))
     three = side_by_side([panel], text="first\nsecond\nthird")
     assert two.shape[0] - one.shape[0] == three.shape[0] - two.shape[0] > 10
+
+
+def test_tags_take_the_place_of_names_and_stay_with_their_masks(image_HWC):
+    large, small = ("dog", square(0, 40, 0, 60)), ("dog", square(10, 20, 10, 20))
+    options = {"scale": 8, "colours": assign_colours(["dog"])}
+    named = draw_overlay(image_HWC, [small, large], **options)
+    tagged = draw_overlay(image_HWC, [small, large], tags=["1 dog", "2 dog"], **options)
+    turned = draw_overlay(image_HWC, [large, small], tags=["2 dog", "1 dog"], **options)
+    assert (named != tagged).any()
+    assert (tagged == turned).all()
+    assert (tagged != draw_overlay(image_HWC, [small, large], tags=["2 dog", "1 dog"], **options)).any()
+    assert (named == draw_overlay(image_HWC, [small, large], tags=["dog", "dog"], **options)).all()
