@@ -277,13 +277,14 @@ class PredictSection(Section):
 
 
 class EvaluateSection(Section):
-    """Metrics of C.2."""
+    """Metrics of C.2; `glamm` adds what the released GLaMM evaluator would compute."""
 
     seed: NonNegative
     text_model: str
     text_threshold: Fraction
     iou_threshold: Fraction
     num_bootstrap: Positive
+    glamm: bool
 
 
 class ProfileSection(Section):

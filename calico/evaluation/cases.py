@@ -7,6 +7,7 @@ lengths, predicted masks by falling score, then label, then run lengths; pairs b
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from calico.core import tables
 from calico.core.masks import Rle, iou_matrix, validate
 from calico.core.records import ImageRecord, ObjectInstance, PairSample, PartInstance, PredictedMask, Target
 from calico.errors import DataError
+from calico.evaluation.matching import optimal_by_overlap
 
 Similarity = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 PredictionGroups = dict[tuple[str, int], list[PredictedMask]]
@@ -60,6 +62,19 @@ class ImageCase:
     iou_PT: np.ndarray
     similarity_PT: np.ndarray
 
+    @cached_property
+    def is_named(self) -> np.ndarray:
+        """Which predictions have exactly the label of which true mask."""
+        return np.array(
+            [[predicted == true for true in self.true_labels] for predicted in self.predicted_labels],
+            dtype=bool,
+        ).reshape(self.iou_PT.shape)
+
+    @cached_property
+    def matches(self) -> list[tuple[int, int]]:
+        """The one optimal matching that all strict metrics count on, as (prediction, truth) indices."""
+        return optimal_by_overlap(self.iou_PT, self.is_named)
+
 
 @dataclass(frozen=True)
 class PairCase:
@@ -97,9 +112,16 @@ def normalise_label(label: str) -> str:
 
 
 def usable_predictions(
-    predictions: Iterable[PredictedMask], pairs: Sequence[PairSample], truth: Truth
+    predictions: Iterable[PredictedMask],
+    pairs: Sequence[PairSample],
+    truth: Truth,
+    *,
+    is_file_order_kept: bool = False,
 ) -> tuple[PredictionGroups, dict[str, int]]:
     """Group predictions by pair and image in canonical order; leave out and count what cannot be scored.
+
+    Args:
+        is_file_order_kept: leave each group as it stands in the file, as the released GLaMM evaluator does.
 
     Returns:
         The groups, and the number left out for each of `FAULTS`.
@@ -122,7 +144,7 @@ def usable_predictions(
             groups[prediction.pair_id, prediction.image_index].append(prediction)
         else:
             num_unusable[fault] += 1
-    for group in groups.values():
+    for group in () if is_file_order_kept else groups.values():
         group.sort(key=lambda prediction: (-prediction.score, prediction.label, prediction.rle.counts))
     return groups, num_unusable
 

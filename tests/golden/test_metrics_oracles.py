@@ -25,7 +25,7 @@ from calico.evaluation.metrics.text_similarity import TextSimilarity, find_text_
 
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SECTION = EvaluateSection(
-    seed=0, text_model=TEXT_MODEL, text_threshold=0.5, iou_threshold=0.5, num_bootstrap=1
+    seed=0, text_model=TEXT_MODEL, text_threshold=0.5, iou_threshold=0.5, num_bootstrap=1, glamm=False
 )
 NUM_DATASETS, NUM_IMAGES = 100, 10
 
