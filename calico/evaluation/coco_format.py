@@ -20,7 +20,8 @@ _DAMAGED_COUNTS = b""  # run lengths of no pixels: they fit no mask, so they are
 def truth_as_coco(pairs: Sequence[PairSample], truth: Truth) -> dict[str, Any]:
     """Return the true masks of the pairs as the content of a COCO annotation file."""
     categories = {label: number for number, label in _categories(pairs).items()}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (pair, image_index) in _images(pairs).items():
         image = look_up(truth.images, pair.image_ids[image_index], "image")
         images.append(
@@ -115,10 +116,9 @@ def _known(entry: Mapping[str, Any], key: str, table: Mapping[int, Any], place: 
 
 
 def _rle(segmentation: Any, place: str) -> Rle:
-    size = segmentation.get("size") if isinstance(segmentation, dict) else None
-    counts = segmentation.get("counts") if isinstance(segmentation, dict) else None
-    is_size = isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
-    if not is_size or not isinstance(counts, str | list):
+    fields = segmentation if isinstance(segmentation, dict) else {}
+    size, counts = fields.get("size"), fields.get("counts")
+    if not _is_size(size) or not isinstance(counts, str | list):
         raise DataError(
             f'{place}: segmentation is {segmentation!r:.60}, expected {{"size": [height, width], "counts": '
             "...}} with COCO's run lengths as text or as a list."
@@ -127,6 +127,10 @@ def _rle(segmentation: Any, place: str) -> Rle:
     if isinstance(counts, str):
         return Rle(height, width, counts.encode("utf-8", "surrogatepass"))
     return _compressed(height, width, counts)
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
 
 
 def _compressed(height: int, width: int, counts: list[Any]) -> Rle:

@@ -10,7 +10,7 @@ _NAME_WIDTH, _CELL_WIDTH = 17, 22
 
 
 def as_text(result: Mapping[str, Any]) -> str:
-    """Lay out the result of `evaluate_files`: counts, a table a family, and the differences if there are any."""
+    """Lay out the result of `evaluate_files`: counts, a table for each family, and the differences."""
     return "\n".join(_lines(result))
 
 

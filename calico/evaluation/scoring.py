@@ -1,4 +1,4 @@
-"""From compared pairs to numbers: measure each pair, combine by task, resample for intervals and differences."""
+"""From compared pairs to numbers: measure each pair, combine by task, resample for what chance may do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

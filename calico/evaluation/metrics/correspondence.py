@@ -40,16 +40,15 @@ def measure_correspondence(pair: PairCase, section: EvaluateSection) -> Share:
         for true_name in first.keys() & second.keys():
             names = first[true_name]
             number += 1
-            total += (
-                bool(names) and names == second[true_name] and all(len(owners[name]) == 1 for name in names)
-            )
+            is_unmistakable = all(len(owners[name]) == 1 for name in names)
+            total += bool(names) and names == second[true_name] and is_unmistakable
     return Share(float(total), number)
 
 
 CORRESPONDENCE = Metric(
     "share of part names (for objects: labels) true in two images of a pair whose masks, found with IoU >= "
-    "iou_threshold in the optimal matching, are called the same in both and unlike every other part; left out "
-    "for a task without such names",
+    "iou_threshold in the optimal matching, are called the same in both and unlike every other part; left "
+    "out for a task without such names",
     measure_correspondence,
     combine_if_any,
     SHARE_TYPE,

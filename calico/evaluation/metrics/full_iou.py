@@ -15,8 +15,8 @@ def measure_full_iou(pair: PairCase, _: EvaluateSection) -> Share:
 
 
 FULL_IOU = Metric(
-    "sum of the IoUs of masks matched one to one with the largest total IoU, over matched, missed and surplus "
-    "masks; labels ignored",
+    "sum of the IoUs of masks matched one to one with the largest total IoU, over matched, missed and "
+    "surplus masks; labels ignored",
     measure_full_iou,
     combine_shares,
     SHARE_TYPE,

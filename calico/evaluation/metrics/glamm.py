@@ -7,6 +7,7 @@ Source: [GLaMM] eval/gcg/evaluate.py.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def measure_glamm_miou(pair: PairCase, _: EvaluateSection) -> Share:
 
 
 def stopping_count(iou_TP: np.ndarray, similarity_TP: np.ndarray, section: EvaluateSection) -> int:
-    """Count matches, largest IoU first, up to the first one that fails a threshold; both may be met exactly."""
+    """Count matches, largest IoU first, up to the first that fails a threshold; both may be met exactly."""
     count = 0
     for match in greedy_by_overlap(iou_TP):
         if iou_TP[match] < section.iou_threshold or similarity_TP[match] < section.text_threshold:
@@ -57,7 +58,7 @@ def _unranked(image: ImageCase) -> ImageCase:
     )
 
 
-RELEASED_METRICS = {
+RELEASED_METRICS: dict[str, Metric[Any]] = {
     "glamm_AP50": Metric(
         "AP50 with every score 1.0 and at most 100 predictions an image, in the order of the file",
         measure_glamm_ap50,
