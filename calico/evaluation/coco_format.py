@@ -5,7 +5,7 @@ distinct normalised label is a category, numbered from 1 in alphabetical order.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from pycocotools import mask as coco_mask
 
@@ -129,7 +129,7 @@ def _rle(segmentation: Any, place: str) -> Rle:
     return _compressed(height, width, counts)
 
 
-def _is_size(size: Any) -> bool:
+def _is_size(size: Any) -> TypeGuard[list[int]]:
     return isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
 
 

@@ -21,7 +21,7 @@ from calico.evaluation.cases import read_truth
 from calico.evaluation.coco_format import predictions_from_coco, truth_as_coco
 from calico.evaluation.compare import Compared, compare, measure_compared
 from calico.evaluation.evaluate import define
-from calico.evaluation.metrics.text_similarity import find_text_model, load_text_model
+from calico.evaluation.metrics.text_similarity import Embed, find_text_model, load_text_model
 from calico.evaluation.scoring import (
     Resampled,
     Scores,
@@ -48,6 +48,7 @@ def evaluate_files(
     against: Sequence[Path] = (),
     pairs_path: Path,
     truth_path: Path,
+    embed: Embed | None = None,
 ) -> dict[str, Any]:
     """Score prediction files against the pairs of one file.
 
@@ -56,6 +57,7 @@ def evaluate_files(
         against: runs of a model to compare with.
         pairs_path: table of pairs.
         truth_path: folder with images.parquet, objects.parquet and parts.parquet.
+        embed: the text model if it is loaded already.
 
     Returns:
         `scores`, `intervals` and `spread` (standard deviation over runs; for several) by task and metric,
@@ -72,7 +74,7 @@ def evaluate_files(
         predictions,
         pairs,
         truth,
-        embed=load_text_model(text_model_path),
+        embed=embed or load_text_model(text_model_path),
         is_file_order_needed=section.glamm,
     )
     tasks = [task for task in TASKS if any(pair.task == task for pair in pairs)]
