@@ -1,4 +1,4 @@
-"""Score 1,000 pairs in both families, beside a GLaMM-shaped loop and COCOeval: `python -m benchmarks.evaluation`.
+"""Score 1,000 pairs beside a GLaMM-shaped loop and COCOeval: `python -m benchmarks.evaluation`.
 
 The last line is one JSON object; benchmarks/README.md says what its figures mean.
 """

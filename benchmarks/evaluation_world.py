@@ -1,4 +1,4 @@
-"""Drawn truth and predictions of the size of the paper's test set: 1,000 pairs, 2,000 images, 12,000 masks."""
+"""Drawn truth and predictions as many as in the paper's test: 1,000 pairs, 2,000 images, 12,000 masks."""
 
 import json
 from pathlib import Path

@@ -1,8 +1,8 @@
 """A loop of the shape of the released GLaMM evaluator, on a few images: the peer of `benchmarks.evaluation`.
 
-Kept are what makes it slow: all annotations of the data set are searched for each image and each list, every mask
-is decoded, overlaps are counted on dense masks, in one pass for mIoU and in another for Recall, and both labels of
-every pair of a true and a predicted mask go through the text model, one at a time.
+What makes it slow is kept: all annotations of the data set are searched for each image and each list, every
+mask is decoded, overlaps are counted on dense masks, in one pass for mIoU and in another for Recall, and both
+labels of every pair of a true and a predicted mask go through the text model, one at a time.
 
 Source: [GLaMM] eval/gcg/evaluate.py.
 """

@@ -269,9 +269,11 @@ class TrainSection(Section):
 
 
 class PredictSection(Section):
-    """Generation: batch size, answer length, and the seed of the shuffled-images control."""
+    """Generation: batches, shards and processes, answer length, the seed of the shuffled-images control."""
 
     batch_size: Positive
+    shard_size: Positive
+    num_processes: Positive
     max_new_tokens: Positive
     shuffle_seed: NonNegative
 

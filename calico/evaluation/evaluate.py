@@ -1,5 +1,6 @@
 """Score every model and floor on the test pairs and write metrics.json and per_pair.parquet."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,7 @@ from calico.evaluation import floors
 from calico.evaluation.cases import PairCase, Truth, read_truth
 from calico.evaluation.compare import compare, measure_compared
 from calico.evaluation.metrics import EXTRA_METRICS, GLAMM_METRICS, METRICS, STRICT_METRICS
+from calico.evaluation.metrics.metric import Metric
 from calico.evaluation.metrics.text_similarity import find_text_model, load_text_model
 from calico.evaluation.scoring import (
     ALL_METRICS,
@@ -101,7 +103,9 @@ def evaluate(
         metrics["glamm"] = {name: select(scores[name], GLAMM_METRICS) for name in scores}
     cases = {name: found.cases for name, found in compared.items()}
     write_parquet(
-        output_path / "per_pair.parquet", list(_per_pair_rows(cases, measured)), _per_pair_schema(section)
+        output_path / "per_pair.parquet",
+        list(_per_pair_rows(cases, measured)),
+        per_pair_schema(has_glamm=section.glamm),
     )
     write_json(output_path / "metrics.json", metrics)
     return metrics
@@ -120,7 +124,7 @@ def define(section: EvaluateSection, text_model_path: Path) -> dict[str, Any]:
     """Return what every metric means and what it was computed with."""
     weights_path = text_model_path / "model.safetensors"
     return {
-        **{name: metric.definition for name, metric in _metrics_of(section).items()},
+        **{name: metric.definition for name, metric in _metrics(section.glamm).items()},
         "iou_threshold": section.iou_threshold,
         "text_threshold": section.text_threshold,
         "text_model": section.text_model,
@@ -131,8 +135,8 @@ def define(section: EvaluateSection, text_model_path: Path) -> dict[str, Any]:
 
 def count_malformed(
     answers: Sequence[Answer], pairs: Sequence[PairSample], predictions: Sequence[PredictedMask]
-) -> dict[str, int]:
-    """Count answers whose text could not be used as a whole or in part, and those without any mask."""
+) -> dict[str, Any]:
+    """Count answers whose text could not be used as a whole or in part, why, and those without any mask."""
     answered = {answer.pair_id for answer in answers}
     outlined = {prediction.pair_id for prediction in predictions}
     return {
@@ -141,6 +145,7 @@ def count_malformed(
         "malformed_answers": sum(answer.num_malformed > 0 for answer in answers),
         "malformed_phrases": sum(answer.num_malformed for answer in answers),
         "answers_without_masks": len(answered - outlined),
+        "reasons": dict(sum((Counter(dict(answer.faults)) for answer in answers), Counter())),
     }
 
 
@@ -200,12 +205,13 @@ def _count_pairs(pairs: Sequence[PairSample]) -> dict[str, int]:
     }
 
 
-def _metrics_of(section: EvaluateSection) -> dict[str, Any]:
-    return {**ALL_METRICS, **(GLAMM_METRICS if section.glamm else {})}
+def _metrics(has_glamm: bool) -> dict[str, Metric[Any]]:
+    return {**ALL_METRICS, **(GLAMM_METRICS if has_glamm else {})}
 
 
-def _per_pair_schema(section: EvaluateSection) -> pa.Schema:
-    columns = [(name, metric.arrow_type) for name, metric in _metrics_of(section).items()]
+def per_pair_schema(*, has_glamm: bool) -> pa.Schema:
+    """Return the columns of per_pair.parquet."""
+    columns = [(name, metric.arrow_type) for name, metric in _metrics(has_glamm).items()]
     return pa.schema([("model", pa.string()), ("pair_id", pa.string()), ("task", pa.string()), *columns])
 
 

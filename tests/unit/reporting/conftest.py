@@ -9,8 +9,9 @@ from calico.core.files import write_json, write_parquet
 from calico.core.records import Answer, PredictedMask
 from calico.core.tokens import TASKS
 from calico.data.pairs.statistics import describe
-from calico.evaluation.evaluate import _PER_PAIR
+from calico.evaluation.evaluate import per_pair_schema
 from calico.reporting.paper_results import METRICS
+from calico.reporting.scores import STRICT_TITLES
 from tests.small_artifacts import write_tables
 
 MODELS = ("calico", "glamm", "lisa")
@@ -30,7 +31,18 @@ def make_metrics():
         name: {task: dict.fromkeys(LABEL_METRICS, value) for task in (*TASKS, "mean")}
         for name, value in (values | floors).items()
     }
+    strict = {
+        name: {task: dict.fromkeys(STRICT_TITLES, value) for task in (*TASKS, "mean")}
+        for name, value in (values | floors).items()
+    }
+    for by_task in strict.values():
+        del by_task["common_parts"]["absence"]
     return {
+        "strict": strict,
+        "strict_intervals": {
+            name: {task: dict.fromkeys(found, [0.1, 0.9]) for task, found in strict[name].items()}
+            for name in values
+        },
         "models": {name: scores(value) for name, value in values.items()},
         "floors": {name: scores(value) for name, value in floors.items()},
         "labels": labels,
@@ -38,7 +50,7 @@ def make_metrics():
         "test": {"pairs": 18, "images": 6},
         "malformed": {name: {"answers": 18, "malformed_answers": 2} for name in values},
         "definitions": {
-            **{name: f"what {name} is" for name in (*METRICS, *LABEL_METRICS)},
+            **{name: f"what {name} is" for name in (*METRICS, *LABEL_METRICS, *STRICT_TITLES)},
             "intervals": "95 % of 10 resamples",
             "text_model": "a text model",
             "floors": {name: f"what {name} knows" for name in floors},
@@ -103,7 +115,7 @@ def _write_per_pair(path, pairs):
         for model in MODELS
         for pair in pairs
     ]
-    write_parquet(path / "evaluate" / "per_pair.parquet", rows, _PER_PAIR)
+    write_parquet(path / "evaluate" / "per_pair.parquet", rows, per_pair_schema(has_glamm=False))
 
 
 def _write_logs(path):
