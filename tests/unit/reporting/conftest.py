@@ -40,7 +40,7 @@ def make_metrics():
     return {
         "strict": strict,
         "strict_intervals": {
-            name: {task: dict.fromkeys(found, [0.1, 0.9]) for task, found in strict[name].items()}
+            name: {task: {metric: [0.1, 0.9] for metric in found} for task, found in strict[name].items()}
             for name in values
         },
         "models": {name: scores(value) for name, value in values.items()},
