@@ -135,7 +135,7 @@ def strict_table(metrics: Metrics, models: Sequence[str]) -> Table:
             for task in (*TASKS, MEAN)
         ),
         note=(
-            f"Percent. Ranges: {definitions['intervals']}. A dash: the task's pairs offer nothing to measure; "
+            f"Percent. Ranges: {definitions['intervals']}. A dash: the task's pairs have nothing to measure; "
             "the mean is over the other tasks."
         ),
     )

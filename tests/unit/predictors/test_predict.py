@@ -105,7 +105,9 @@ class DyingPool(ThreadPoolExecutor):
 def test_a_killed_process_is_one_sentence(finetuned_path, config, tmp_path, monkeypatch):
     monkeypatch.setattr("calico.predictors.predict.ProcessPoolExecutor", DyingPool)
     section = changed(config, shard_size=9, num_processes=2)
-    with pytest.raises(DataError, match=r"one of 2 predicting processes was killed.*keeps the finished shards"):
+    with pytest.raises(
+        DataError, match=r"one of 2 predicting processes was killed.*keeps the finished shards"
+    ):
         predict(section, "calico", artifacts_path=finetuned_path, output_path=tmp_path, run=Run())
 
 
