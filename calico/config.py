@@ -15,6 +15,7 @@ PositiveFloat = Annotated[float, Field(gt=0.0)]
 SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
 # What unify reads: the sources, or the published MixedParts annotations of two of them.
 InputName = Literal[SourceName, "mixed_parts"]
+DownloadName = Literal["partimagenet", "partimagenet_ood", "paco_lvis", "ade20k_part_234", "grand", "sa_1b"]
 VariantName = Literal["calico", "lisa", "glamm"]
 
 
@@ -77,6 +78,20 @@ class OwnSource(Section):
         return name
 
 
+class DownloadSection(Section):
+    """The published sources: which to get, and where their archives are kept.
+
+    `accepted_terms` names the sources whose terms a person has read and accepted; a source that has terms is
+    not downloaded without. `folder` lies outside the stages' outputs, so that DVC never removes an archive.
+    """
+
+    sources: Annotated[list[DownloadName], Field(min_length=1)]
+    accepted_terms: list[DownloadName]
+    folder: Annotated[str, Field(min_length=1)]
+    num_workers: Annotated[int, Field(gt=0, le=16)]
+    num_retries: NonNegative
+
+
 class UnifySection(Section):
     """Which sources to read and which annotations are too small to keep."""
 
@@ -93,8 +108,9 @@ class UnifySection(Section):
 
 
 class CurateSection(Section):
-    """Which category pairs are comparable where the reviewed list is silent."""
+    """Which category pairs are comparable: by a reviewed list (None: ours), else by the rule."""
 
+    reviewed: str | None
     min_jaccard: Fraction
 
 
@@ -310,6 +326,7 @@ class Config(Section):
 
     runtime: RuntimeSection
     synthesize: SynthesizeSection
+    download: DownloadSection
     unify: UnifySection
     curate: CurateSection
     pair: PairSection

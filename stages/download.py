@@ -1,25 +1,20 @@
-"""Stage acquire of the paper profile: the published data sets."""
+"""DVC stage `acquire` of the paper profile: get the published data sets."""
 
 import sys
+from pathlib import Path
 
 from calico.config import load_config
-from calico.errors import DataError
-from calico.tracking import exit_on_error
+from calico.data.acquisition.acquire import acquire
+from calico.tracking import exit_on_error, stage_run
 
 
 @exit_on_error
 def main(profile: str) -> None:
-    """Check the profile's values, then say what cannot be downloaded yet.
-
-    Raises:
-        DataError: always; this version downloads none of the published data sets.
-    """
-    config = load_config(profile)
-    sources = ", ".join([*config.unify.sources, "grand"])
-    raise DataError(
-        f"artifacts/{profile}/sources: this version cannot download the published data sets ({sources}) yet. "
-        "Run the tiny profile (`make run`); it draws synthetic sources in the same formats."
-    )
+    """Download, verify and unpack the sources of one profile."""
+    section = load_config(profile).download
+    output_path = Path("artifacts") / profile / "sources"
+    with stage_run("acquire", profile, output_path, params={"download": section.model_dump()}):
+        acquire(section, output_path)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ directory. A manifest of sha256 digests, written last, marks a folder as complet
 """
 
 import contextlib
+import csv
 import errno
 import hashlib
 import json
@@ -39,11 +40,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _fsync(temporary, os.O_RDONLY)
+        fsync(temporary)
         os.replace(temporary, path)
-        _fsync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        fsync(path.parent)
     except OSError as error:
-        raise _describe(error, path) from error
+        raise disk_fault(error, path) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -88,6 +89,27 @@ def read_json(path: Path) -> Any:
     # Not JSON, not UTF-8, or a number of thousands of digits are all ValueErrors.
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file ({error}). Delete it and run its stage again.") from error
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a csv file that has exactly the given columns.
+
+    Raises:
+        DataError: the file is missing, is not csv or has other columns; names the line.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, strict=True))
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Check the path and its stage."
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a csv file ({error}).") from error
+    for line, row in enumerate(rows, start=2):
+        if set(row) != set(columns) or None in row.values():
+            raise DataError(f"{path}: line {line}: columns must be {', '.join(columns)}.")
+    return rows
 
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -156,20 +178,26 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _fsync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
+def fsync(path: Path) -> None:
+    """Make sure that a file's bytes, or a folder's names, outlive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _describe(error: OSError, path: Path) -> DataError:
+def free_bytes(path: Path) -> int:
+    """Return how much a user may still write where `path` is or will be."""
+    return shutil.disk_usage(_existing_parent(path)).free
+
+
+def disk_fault(error: OSError, path: Path) -> DataError:
+    """Say in a user's words why `path` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free_mb = shutil.disk_usage(_existing_parent(path)).free / 1e6
         return DataError(
-            f"{path}: the disk is full ({free_mb:.1f} MB free). The old version, if any, is untouched; "
-            "free some space and run again."
+            f"{path}: the disk is full ({free_bytes(path) / 1e6:.1f} MB free). The old version, if any, is "
+            "untouched; free some space and run again."
         )
     return DataError(f"{path}: cannot be written ({error.strerror}). Check the folder and its permissions.")
 

@@ -1,17 +1,23 @@
 """The nouns: what one stage hands to the next.
 
+torch is only named here, not imported: it takes two seconds and half a gigabyte, and half of the stages do
+without.
+
 Shape letters (house legend): B pairs, N images per pair, I images packed over the pairs of a batch, C H W
 channels and pixels, P patches, Q query tokens, L tokens, D LLM width, F encoder width, M masks = [SEG] tokens
 packed over pairs, G low-resolution mask side.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from calico.core.masks import Rle
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -139,12 +145,12 @@ class ImageFeatures:
     grounding_ICGG: Tensor
     semantic_IPF: Tensor | None = None
 
-    def rows(self, index_I: Tensor) -> "ImageFeatures":
+    def rows(self, index_I: Tensor) -> ImageFeatures:
         """Return the features of the chosen images, in that order."""
         semantic_IPF = None if self.semantic_IPF is None else self.semantic_IPF[index_I]
         return ImageFeatures(self.global_IPF[index_I], self.grounding_ICGG[index_I], semantic_IPF)
 
-    def to(self, *args: object) -> "ImageFeatures":
+    def to(self, *args: object) -> ImageFeatures:
         """Move or cast every tensor, as `Tensor.to`."""
         semantic_IPF = None if self.semantic_IPF is None else self.semantic_IPF.to(*args)  # type: ignore[call-overload]
         return ImageFeatures(
@@ -189,8 +195,10 @@ class Batch:
     target_masks_MSS: Tensor | None = None
     mask_image_index_M: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: torch.device | str) -> Batch:
         """Move every tensor to `device`."""
+        from torch import Tensor
+
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
         }

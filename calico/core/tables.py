@@ -183,16 +183,13 @@ def write_rejected(path: Path, rejected: Iterable[Rejection]) -> None:
 
 def read_pairs(path: Path) -> list[PairSample]:
     """Read pair samples; the order of the rows is the order of the file."""
-    return [
-        PairSample(
-            row["pair_id"],
-            row["task"],
-            row["source"],
-            tuple(row["image_ids"]),
-            tuple(Target(**target) for target in row["targets"]),
-        )
-        for row in _read(path, PAIRS)
-    ]
+    return [pair_from_row(row) for row in _read(path, PAIRS)]
+
+
+def pair_from_row(row: Mapping[str, Any]) -> PairSample:
+    """Return the sample of one row of the table `PAIRS`."""
+    targets = tuple(Target(**target) for target in row["targets"])
+    return PairSample(row["pair_id"], row["task"], row["source"], tuple(row["image_ids"]), targets)
 
 
 def write_pairs(path: Path, pairs: Iterable[PairSample]) -> None:

@@ -15,6 +15,8 @@ from types import MappingProxyType
 SOURCE_OF_DATASET: Mapping[str, str] = MappingProxyType(
     {"ADE20K-Part234": "ade20k_part_234", "PACO-LVIS": "paco_lvis", "PartImageNet": "partimagenet"}
 )
+# Part names by source and category.
+CategoryParts = Mapping[str, Mapping[str, set[str]]]
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,11 @@ def taxonomy() -> tuple[Category, ...]:
 def categories_of(source: str) -> Mapping[str, Category]:
     """Return the categories of one source by name; empty for a source that is not in Table 6."""
     return MappingProxyType({one.name: one for one in taxonomy() if one.source == source})
+
+
+def parts_by_category() -> dict[str, dict[str, set[str]]]:
+    """Return the part names of every category, by source and category."""
+    parts: dict[str, dict[str, set[str]]] = {}
+    for one in taxonomy():
+        parts.setdefault(one.source, {})[one.name] = set(one.parts)
+    return parts

@@ -1,4 +1,4 @@
-"""What the pairs hold: Table 3 beside the paper's, pairs by source, the most frequent categories."""
+"""What the pairs hold: Table 3 beside the paper's, and what its figures 9 and 11 to 14 show."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from calico.reporting.paper_results import TABLE_3
 from calico.reporting.scores import TASK_TITLES
 from calico.reporting.tables import Cell, Column, Row, RowGroup, Table, count
 
-_NUM_TOP = 20
+_NUM_TOP = 30  # figures 11 to 14
 _SPLITS = ("train", "val", "test")
 
 Statistics = Mapping[str, Any]
@@ -101,13 +101,26 @@ def rejection_table(statistics: Statistics) -> Table:
 
 
 def top_categories(statistics: Statistics) -> dict[str, dict[str, int]]:
-    """Return the most frequent object and part categories with their counts, most frequent first."""
+    """Return how often the most frequent categories occur in pairs, as figures 11 to 14, the first first."""
     return {
-        title: dict(list(by_frequency(statistics[key]).items())[:_NUM_TOP])
-        for title, key in (
-            ("Objects by category", "objects_by_category"),
-            ("Parts by name", "parts_by_category"),
+        title: dict(list(by_frequency(statistics["occurrences"][kind]).items())[:_NUM_TOP])
+        for title, kind in (
+            ("Objects", "objects"),
+            ("Parts", "parts"),
+            ("Common parts", "common_parts"),
+            ("Unique parts", "unique_parts"),
         )
+    }
+
+
+def pairs_by_kind(statistics: Statistics) -> dict[str, dict[str, int]]:
+    """Return the pairs of each source about objects and about parts, as figure 9."""
+    return {
+        source: {
+            "objects": tasks.get("common_objects", 0),
+            "parts": tasks.get("common_parts", 0) + tasks.get("unique_parts", 0),
+        }
+        for source, tasks in sorted(statistics["all"]["pairs_by_source"].items())
     }
 
 

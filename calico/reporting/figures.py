@@ -1,12 +1,14 @@
 """Draw the report's charts as SVG: small panels that stack on a narrow screen."""
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # One colour and marker a model, the same in every chart; Okabe and Ito's colours.
 _STYLES = {
@@ -35,6 +37,7 @@ _STYLE_SHEET = {
     "text.color": "#202124",
 }
 _PANEL_INCHES = (4.0, 2.7)
+_RING_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7")
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,44 @@ def draw_counts(counts: Mapping[str, int], *, title: str, x_label: str) -> str:
         axes.set_yticks(range(len(counts)), list(counts))
         axes.invert_yaxis()
         axes.set_xlabel(x_label)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(visible=False, axis="y")
         figure.set_size_inches(_PANEL_INCHES[0], 0.9 + 0.2 * len(counts))
+        return _svg(figure)
+
+
+def draw_rings(counts: Mapping[str, Mapping[str, int]], *, title: str) -> str:
+    """Draw a ring of groups inside a ring of their kinds, every piece with its share of the whole.
+
+    Args:
+        counts: number by group and kind.
+
+    Returns:
+        An SVG document.
+    """
+    total = max(1, sum(sum(kinds.values()) for kinds in counts.values()))
+    colours = dict(zip(counts, itertools.cycle(_RING_COLOURS), strict=False))
+    inner = [(group, sum(kinds.values()), colours[group]) for group, kinds in counts.items()]
+    outer = [
+        (f"{kind}\n{number / total:.0%}", number, colours[group])
+        for group, kinds in counts.items()
+        for kind, number in kinds.items()
+    ]
+    with matplotlib.rc_context(_STYLE_SHEET):
+        figure, axes = _panel(title)
+        figure.set_size_inches(_PANEL_INCHES[0], _PANEL_INCHES[0])
+        for pieces, radius, alpha in ((inner, 0.7, 1.0), (outer, 1.0, 0.55)):
+            labels, sizes, fills = zip(*pieces, strict=True)
+            axes.pie(
+                sizes,
+                labels=[label if size else "" for label, size in zip(labels, sizes, strict=True)],
+                colors=fills,
+                radius=radius,
+                labeldistance=0.62 if radius < 1 else 0.85,
+                textprops={"ha": "center", "va": "center", "fontsize": 7},
+                wedgeprops={"width": 0.3 if radius == 1.0 else radius, "edgecolor": "white", "alpha": alpha},
+            )
         return _svg(figure)
 
 

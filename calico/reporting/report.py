@@ -13,7 +13,7 @@ from calico.config import ReportSection
 from calico.core.files import read_json, write_bytes, write_text
 from calico.core.tokens import TASKS
 from calico.reporting import costs, datasets, scores, training_curves
-from calico.reporting.figures import Estimate, draw_counts, draw_curves, draw_estimates
+from calico.reporting.figures import Estimate, draw_counts, draw_curves, draw_estimates, draw_rings
 from calico.reporting.gallery import GalleryPair, build_gallery, draw_sheet
 from calico.reporting.origin import describe_origin
 from calico.reporting.paper_results import SHORT_TITLES
@@ -209,17 +209,26 @@ def _data_parts(artifacts_path: Path) -> dict[str, Any]:
             datasets.source_table(statistics),
             datasets.rejection_table(statistics),
         ],
-        "data_charts": [
-            Chart(
-                f"{title}, the most frequent",
-                f"figures/{title.lower().replace(' ', '_')}.svg",
-                draw_counts(
-                    counts, title=f"{title}, the most frequent", x_label="distinct instances in the pairs"
-                ),
-            )
-            for title, counts in datasets.top_categories(statistics).items()
-        ],
+        "data_charts": [_ring_chart(statistics), *_count_charts(statistics)],
     }
+
+
+def _ring_chart(statistics: datasets.Statistics) -> Chart:
+    title = "Pairs by source and kind"
+    return Chart(
+        title, "figures/pairs_by_source.svg", draw_rings(datasets.pairs_by_kind(statistics), title=title)
+    )
+
+
+def _count_charts(statistics: datasets.Statistics) -> list[Chart]:
+    return [
+        Chart(
+            f"{title}, the most frequent",
+            f"figures/{title.lower().replace(' ', '_')}.svg",
+            draw_counts(counts, title=f"{title}, the most frequent", x_label="times in the pairs"),
+        )
+        for title, counts in datasets.top_categories(statistics).items()
+    ]
 
 
 def _charts_of(context: Mapping[str, Any]) -> list[Chart]:

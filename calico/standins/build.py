@@ -18,8 +18,7 @@ from calico.checkpoints.layout import component_path, tokenizer_path
 from calico.checkpoints.loader import load_component, plain_state, save_component
 from calico.config import Config, ModelSection
 from calico.core.files import read_json, sha256_of, write_json
-from calico.data.pairs import curate
-from calico.data.pairs.curate import read_reviewed
+from calico.data.pairs.review import read_reviewed
 from calico.errors import CheckpointError
 from calico.language_models.tokenizer import save_tokenizer
 from calico.models.mask_decoder import build_mask_decoder, build_prompt_encoder
@@ -302,8 +301,8 @@ def _open_workshop(config: Config, folder: Path, work_path: Path) -> Workshop:
 
 def _compared_categories() -> list[frozenset[str]]:
     """Return the category pairs that the pipeline compares by its reviewed list."""
-    reviewed = read_reviewed(Path(curate.__file__).with_name("comparable.csv"))
-    return [frozenset(key[1:]) for key, (is_kept, _) in reviewed.items() if is_kept]
+    reviewed = read_reviewed()
+    return [frozenset(key[1:]) for key, verdict in reviewed.items() if verdict.is_kept]
 
 
 def _settings(task: Task, config: Config) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def finetune(
             variant=variant,
             assembly=assembly,
             dataset=dataset,
-            sizes=[len(sample.targets) for sample in dataset.samples],
+            sizes=dataset.num_targets,
             section=section,
             runtime=config.runtime,
             trained_file=TRAINED_FILE,

@@ -36,7 +36,7 @@ def stages(profile: str) -> dict[str, dict[str, Any]]:
 
 def _fill(value: Any, values: dict[str, Any]) -> Any:
     if isinstance(value, dict):
-        return {key: _fill(child, values) for key, child in value.items()}
+        return {_fill(key, values): _fill(child, values) for key, child in value.items()}
     if isinstance(value, list):
         return [_fill(child, values) for child in value]
     return (
@@ -51,7 +51,9 @@ def script(stage: dict[str, Any]) -> Path:
 
 
 def outputs(stage: dict[str, Any]) -> list[str]:
-    return [*stage.get("outs", []), *stage.get("metrics", [])]
+    """Return the paths that a stage writes; one that has settings of its own is written as a mapping."""
+    stated = [*stage.get("outs", []), *stage.get("metrics", [])]
+    return [path for out in stated for path in (out if isinstance(out, dict) else [out])]
 
 
 ALL_STAGES = [(profile, name) for profile in PIPELINES for name in stages(profile)]

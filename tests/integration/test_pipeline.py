@@ -187,6 +187,9 @@ def test_paper_profile_says_what_is_missing(clone: Path) -> None:
     result = dvc(clone, "repro", "paper/dvc.yaml")
 
     assert result.returncode != 0
-    assert "error: artifacts/paper/sources: this version cannot download" in result.stderr
+    assert "error: artifacts/paper/sources: 5 source(s) are not complete" in result.stderr
+    for source in ("paco_lvis", "partimagenet", "ade20k_part_234", "grand", "sa_1b"):
+        assert f"\n  {source}: " in result.stderr
     assert "Traceback" not in result.stderr
+    assert not [path for path in (clone / "downloads").rglob("*") if path.is_file()]
     assert not (clone / "artifacts" / "paper").exists()

@@ -23,6 +23,7 @@ from calico.core.masks import Rle, decode
 from calico.core.records import ImageRecord, PairSample, Phrase
 from calico.core.tables import CaptionRecord
 from calico.core.tokens import IMAGE_TOKEN_ID
+from calico.data.loading.pair_table import PairTable
 from calico.data.loading.views import ViewSizes, frame_mask, make_views, resized_size, view_sizes
 from calico.data.pairs.conversation import (
     CAPTION,
@@ -259,7 +260,16 @@ class PairDataset(Dataset[Example]):
     @property
     def image_ids(self) -> tuple[str, ...]:
         """Every image that the rows name, once, in order of first appearance."""
+        if isinstance(self.samples, PairTable):
+            return self.samples.image_ids()
         return tuple(dict.fromkeys(image_id for sample in self.samples for image_id in sample.image_ids))
+
+    @property
+    def num_targets(self) -> list[int]:
+        """Number of targets of each row; does not read the rows of a file."""
+        if isinstance(self.samples, PairTable):
+            return self.samples.num_targets()
+        return [len(sample.targets) for sample in self.samples]
 
     def with_samples(self, samples: Sequence[PairSample]) -> "PairDataset":
         """Return a dataset of other samples over the same images and masks (e.g. with images exchanged)."""
@@ -322,16 +332,11 @@ def build_pair_dataset(  # noqa: PLR0913 - where, what and for which model: one 
         seed: of the wording; None for evaluation.
         with_views: False when image features come from a cache; then no image is decoded.
     """
-    samples = tables.read_pairs(pairs_path)
-    wanted = {target.part_id or target.object_id for sample in samples for target in sample.targets}
-    instances = [
-        *(
-            (instance.object_id, instance.rle)
-            for instance in tables.read_objects(unify_path / "objects.parquet")
-        ),
-        *((instance.part_id, instance.rle) for instance in tables.read_parts(unify_path / "parts.parquet")),
-    ]
-    masks = MaskFolder({mask_id: rle for mask_id, rle in instances if mask_id in wanted}, mask_loss_px)
+    samples = PairTable(pairs_path)
+    objects = tables.read_objects(unify_path / "objects.parquet")
+    parts = tables.read_parts(unify_path / "parts.parquet")
+    rles = {one.object_id: one.rle for one in objects} | {part.part_id: part.rle for part in parts}
+    masks = MaskFolder(rles, mask_loss_px)
     images = _image_folder(unify_path, sources_path, view_sizes(model, variant))
     encoding = _text_encoding(tokenizer, model, variant)
     return PairDataset(samples, ExampleBuilder(images, masks, encoding, with_views), seed=seed)

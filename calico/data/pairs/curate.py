@@ -1,56 +1,38 @@
 """Which categories may be compared: candidates by rule, then the reviewed list (appendix A.1).
 
 A candidate is an unordered pair of different categories of one source with at least one part name in common.
-The paper's own selection was made by hand and is not published; a rule stands in where our list is silent.
+The reviewed list decides about the candidates of Table 6; a rule stands in where it is silent: for a person's
+own data, and for parts that Table 6 does not name.
 """
 
-import csv
-import io
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from calico.config import CurateSection
-from calico.core import tables
-from calico.core.files import write_json, write_manifest, write_text
+from calico.core.files import write_json, write_manifest
+from calico.data.pairs.annotation_arrays import read_annotations
+from calico.data.pairs.category_pairs import CategoryPair, write_category_pairs
+from calico.data.pairs.review import (
+    REVIEWED_PATH,
+    PairKey,
+    Verdict,
+    candidates,
+    check_reviewed,
+    read_reviewed,
+)
+from calico.data.taxonomy import CategoryParts, parts_by_category
 from calico.errors import DataError
-
-_COLUMNS = ("source", "category_a", "category_b", "common_parts", "jaccard", "keep", "reason")
-_REVIEWED_COLUMNS = ("source", "category_a", "category_b", "keep", "reason")
-_YES_NO = {"yes": True, "no": False}
-
-# Key of a pair: source and the two categories in alphabetical order.
-PairKey = tuple[str, str, str]
-
-
-@dataclass(frozen=True)
-class CategoryPair:
-    """Two categories of one source that share parts; `category_a` < `category_b`.
-
-    Attributes:
-        common_parts: names, sorted.
-        jaccard: common parts over all parts of both.
-        is_kept: whether images of the two may be compared.
-        reason: of the decision.
-    """
-
-    source: str
-    category_a: str
-    category_b: str
-    common_parts: tuple[str, ...]
-    jaccard: float
-    is_kept: bool
-    reason: str
 
 
 def curate(section: CurateSection, unify_path: Path, output_path: Path) -> dict[str, Any]:
     """Decide about every candidate pair and write category_pairs.csv, summary.json and manifest.json.
 
     Args:
-        section: the rule for pairs that the reviewed list does not name.
+        section: the reviewed list, and the rule for pairs that it does not name.
         unify_path: folder of the unify stage.
         output_path: folder to write.
 
@@ -61,7 +43,7 @@ def curate(section: CurateSection, unify_path: Path, output_path: Path) -> dict[
         DataError: a table is missing, the reviewed list is damaged, or no pair is left.
     """
     unify_path, output_path = Path(unify_path), Path(output_path)
-    reviewed = read_reviewed(Path(__file__).with_name("comparable.csv"))
+    reviewed = _reviewed_list(section)
     pairs = decide(category_parts(unify_path), reviewed, min_jaccard=section.min_jaccard)
     if not any(pair.is_kept for pair in pairs):
         raise DataError(
@@ -76,106 +58,50 @@ def curate(section: CurateSection, unify_path: Path, output_path: Path) -> dict[
 
 def category_parts(unify_path: Path) -> dict[str, dict[str, set[str]]]:
     """Return the part names that occur with each category, by source and category."""
-    source_of = {image.image_id: image.source for image in tables.read_images(unify_path / "images.parquet")}
-    category_of = {one.object_id: one.category for one in tables.read_objects(unify_path / "objects.parquet")}
+    found = read_annotations(unify_path)
     parts: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for part in tables.read_parts(unify_path / "parts.parquet"):
-        parts[source_of[part.image_id]][category_of[part.object_id]].add(part.category)
+    triples = np.stack([
+        found.image_source[found.object_image[found.part_object]],
+        found.object_category[found.part_object],
+        found.part_name,
+    ])  # fmt: skip
+    for source, category, name in np.unique(triples, axis=1).T.tolist():
+        parts[found.sources[source]][found.categories[category]].add(found.names[name])
     return parts
 
 
 def decide(
-    parts: Mapping[str, Mapping[str, set[str]]],
-    reviewed: Mapping[PairKey, tuple[bool, str]],
-    *,
-    min_jaccard: float,
+    parts: CategoryParts, reviewed: Mapping[PairKey, Verdict], *, min_jaccard: float
 ) -> list[CategoryPair]:
     """Return every candidate pair with its decision, sorted by source and categories.
 
     Args:
         parts: part names by source and category.
-        reviewed: decision and reason of the pairs that a person looked at; overrides the rule.
+        reviewed: what a person decided; overrides the rule.
         min_jaccard: smallest share of common parts that the rule keeps.
     """
     pairs: list[CategoryPair] = []
-    for source in sorted(parts):
-        for category_a, category_b in combinations(sorted(parts[source]), 2):
-            parts_a, parts_b = parts[source][category_a], parts[source][category_b]
-            if not parts_a & parts_b:
-                continue
-            jaccard = len(parts_a & parts_b) / len(parts_a | parts_b)
-            by_rule = (jaccard >= min_jaccard, f"rule: keep from Jaccard {min_jaccard:g} on")
-            is_kept, reason = reviewed.get((source, category_a, category_b), by_rule)
-            common = tuple(sorted(parts_a & parts_b))
-            pairs.append(CategoryPair(source, category_a, category_b, common, jaccard, is_kept, reason))
+    for key, common in candidates(parts):
+        source, category_a, category_b = key
+        jaccard = len(common) / len(parts[source][category_a] | parts[source][category_b])
+        if key in reviewed:
+            is_kept, reason = reviewed[key].is_kept, f"reviewed: {reviewed[key].reason}"
+        else:
+            is_kept, reason = jaccard >= min_jaccard, f"rule: keep from Jaccard {min_jaccard:g} on"
+        pairs.append(CategoryPair(source, category_a, category_b, common, jaccard, is_kept, reason))
     return pairs
 
 
-def read_reviewed(path: Path) -> dict[PairKey, tuple[bool, str]]:
-    """Read a reviewed list: csv with source, category_a, category_b, keep (yes or no) and reason.
-
-    Raises:
-        DataError: missing columns, `keep` neither yes nor no, a pair out of order or twice; names the line.
-    """
-    reviewed: dict[PairKey, tuple[bool, str]] = {}
-    for line, row in enumerate(_read_csv(path, _REVIEWED_COLUMNS), start=2):
-        key = (row["source"], row["category_a"], row["category_b"])
-        if row["keep"] not in _YES_NO or not key[1] < key[2] or key in reviewed:
-            raise DataError(
-                f"{path}: line {line}: keep must be yes or no, category_a before category_b, and each pair "
-                f"once; found {','.join(row.values())!r}."
-            )
-        reviewed[key] = (_YES_NO[row["keep"]], f"reviewed: {row['reason']}")
+def _reviewed_list(section: CurateSection) -> dict[PairKey, Verdict]:
+    """Return the person's list where params name one; ours is checked against the taxonomy each time."""
+    if section.reviewed is not None:
+        return read_reviewed(Path(section.reviewed))
+    reviewed = read_reviewed()
+    check_reviewed(reviewed, parts_by_category(), REVIEWED_PATH)
     return reviewed
 
 
-def write_category_pairs(path: Path, pairs: Iterable[CategoryPair]) -> None:
-    """Write decided pairs as csv, atomically."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for pair in pairs:
-        keep = "yes" if pair.is_kept else "no"
-        writer.writerow([pair.source, pair.category_a, pair.category_b, ";".join(pair.common_parts),
-                         f"{pair.jaccard:.6f}", keep, pair.reason])  # fmt: skip
-    write_text(path, stream.getvalue())
-
-
-def read_category_pairs(path: Path) -> list[CategoryPair]:
-    """Read what `write_category_pairs` wrote.
-
-    Raises:
-        DataError: the file is missing, lacks columns or holds a wrong value; names the line.
-    """
-    pairs: list[CategoryPair] = []
-    for line, row in enumerate(_read_csv(path, _COLUMNS), start=2):
-        try:
-            jaccard, is_kept = float(row["jaccard"]), _YES_NO[row["keep"]]
-        except (ValueError, KeyError) as error:
-            raise DataError(
-                f"{path}: line {line}: jaccard {row['jaccard']!r} or keep {row['keep']!r} is wrong."
-            ) from error
-        common = tuple(row["common_parts"].split(";"))
-        categories = (row["category_a"], row["category_b"])
-        pairs.append(CategoryPair(row["source"], *categories, common, jaccard, is_kept, row["reason"]))
-    return pairs
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, strict=True))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file. Run the stage 'curate'.") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a csv file ({error}).") from error
-    for line, row in enumerate(rows, start=2):
-        if set(row) != set(columns) or None in row.values():
-            raise DataError(f"{path}: line {line}: columns must be {', '.join(columns)}.")
-    return rows
-
-
-def _summarize(pairs: Sequence[CategoryPair], reviewed: Mapping[PairKey, tuple[bool, str]]) -> dict[str, Any]:
+def _summarize(pairs: Sequence[CategoryPair], reviewed: Mapping[PairKey, Verdict]) -> dict[str, Any]:
     decided = Counter(
         ("reviewed" if (pair.source, pair.category_a, pair.category_b) in reviewed else "rule", pair.is_kept)
         for pair in pairs

@@ -1,67 +1,64 @@
 """Image pairs for the three tasks, drawn by category, one source and one split at a time.
 
-Categories are drawn in proportion to their images, so the pairs keep the sources' distribution (appendix
-A.1); images of a category come from a shuffled deck, so that all are used before one is used again.
+Everything is arrays of rows: 2.4 M pairs take seconds. Files get ids, never masks.
 """
 
 import zlib
-from bisect import bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import accumulate, product
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calico.config import PairSection
-from calico.core import tables
 from calico.core.files import write_json, write_manifest
-from calico.core.masks import box_xyxy
-from calico.core.records import ImageRecord, ObjectInstance, PairSample, PartInstance
 from calico.core.tokens import TASKS
-from calico.data.pairs.curate import CategoryPair, read_category_pairs
-from calico.data.pairs.statistics import describe
-from calico.data.pairs.targets import Comparable, PairableObject, UnusablePairError, targets_of
+from calico.data.pairs.annotation_arrays import AnnotationArrays, read_annotations
+from calico.data.pairs.array_targets import REASONS, Judgement, TargetFinder, blocks
+from calico.data.pairs.category_pairs import CategoryPair, read_category_pairs
+from calico.data.pairs.pair_files import PairBlock, write_counts, write_pair_blocks
+from calico.data.pairs.sampling import PairSampler
+from calico.data.pairs.statistics import Tally
 from calico.errors import DataError
 
 SPLITS = ("train", "val", "test")
-# The paper does not say how many pairs are of one category; a quarter leaves most to different ones.
-_SAME_CATEGORY_SHARE = 0.25
 _TRIES_PER_SLOT = 20
 # So many slots without a new pair, one after another, and the images are taken as used up.
 _MAX_FAILED_SLOTS = 100
+_MAX_BLOCK_TARGETS = 1 << 17
 
 
 @dataclass(frozen=True)
-class Pool:
-    """The images of one source and split, ready to be paired.
-
-    Attributes:
-        images: objects of each image, left to right.
-        by_category: images of each category; for part tasks, of objects that have parts.
-    """
+class Cell:
+    """The pairs of one source and task; see `array_targets.Judgement` for `objects`."""
 
     source: str
-    images: Mapping[str, Sequence[PairableObject]]
-    by_category: Mapping[str, Sequence[str]]
-    comparable: Comparable
-    max_targets: int
+    task: str
+    images: np.ndarray
+    objects: np.ndarray
+    num_targets: np.ndarray
 
 
 @dataclass
 class Pairing:
-    """What pairing found: samples, and counts of what it rejected or could not fill."""
+    """What pairing found in one split: cells, and counts of what it rejected or could not fill."""
 
-    samples: list[PairSample] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def num_pairs(self) -> int:
+        """Number of pairs over all cells."""
+        return sum(len(cell.images) for cell in self.cells)
+
 
 def pair(section: PairSection, unify_path: Path, curate_path: Path, output_path: Path) -> dict[str, Any]:
-    """Make the samples of all splits; write {train,val,test}.parquet, statistics.json and manifest.json.
+    """Make the samples of all splits; write {train,val,test}.parquet, statistics.json, plots/, manifest.json.
 
     Args:
         section: pairs per task and split, the seed, and the most targets of a sample.
@@ -74,52 +71,50 @@ def pair(section: PairSection, unify_path: Path, curate_path: Path, output_path:
     Raises:
         DataError: a table is missing or damaged, or a split that should have pairs gets none.
     """
-    unify_path, output_path = Path(unify_path), Path(output_path)
-    images = tables.read_images(unify_path / "images.parquet")
-    objects = tables.read_objects(unify_path / "objects.parquet")
-    parts = tables.read_parts(unify_path / "parts.parquet")
+    annotations = read_annotations(Path(unify_path))
     category_pairs = read_category_pairs(Path(curate_path) / "category_pairs.csv")
-    pairings = make_pairs(section, images, objects, parts, category_pairs)
+    finder = TargetFinder(annotations, section.max_targets)
+    pairings = make_pairs(section, annotations, finder, category_pairs)
+    tally = Tally(annotations)
+    output_path = Path(output_path)
     for split, pairing in pairings.items():
-        tables.write_pairs(output_path / f"{split}.parquet", pairing.samples)
-    statistics = describe({split: pairing.samples for split, pairing in pairings.items()}, objects, parts)
+        found = pair_blocks(pairing, finder)
+        write_pair_blocks(output_path / f"{split}.parquet", tally.watch(split, found), annotations)
+    statistics = tally.describe(SPLITS)
     for name in ("rejected", "missing"):
         statistics[name] = {split: dict(getattr(pairing, name)) for split, pairing in pairings.items()}
     write_json(output_path / "statistics.json", statistics)
+    write_counts(output_path / "plots", tally.rows())
     write_manifest(output_path)
     return statistics
 
 
 def make_pairs(
     section: PairSection,
-    images: Sequence[ImageRecord],
-    objects: Iterable[ObjectInstance],
-    parts: Iterable[PartInstance],
+    annotations: AnnotationArrays,
+    finder: TargetFinder,
     category_pairs: Iterable[CategoryPair],
 ) -> dict[str, Pairing]:
-    """Return the samples of each split; equal input gives equal samples.
+    """Return the pairs of each split; equal input gives equal pairs.
 
     Sources share a task's pairs equally. Where a source has too few, the rest is counted as missing.
 
     Raises:
         DataError: a split that should have pairs gets none.
     """
-    partners = _partners(category_pairs)
-    groups = _by_source_and_split(images, _pairable_objects(objects, parts))
-    sources = sorted({source for source, _ in groups})
+    allowed = may_compare(annotations, category_pairs)
+    sources = _sources_with_objects(annotations)
     pairings: dict[str, Pairing] = {}
     for split in SPLITS:
         pairings[split] = pairing = Pairing()
         quotas = _shares(getattr(section.num_pairs, split), len(sources))
         for task, (source, quota) in product(TASKS, zip(sources, quotas, strict=True)):
-            group = groups[source, split]
-            comparable = Comparable(partners.get(source, {}))
-            pool = Pool(source, group, _by_category(group, task), comparable, section.max_targets)
-            if task != "common_objects" and (num_bare := _count_bare(group)):
+            group = Group(annotations, source, split, allowed[source])
+            if task != "common_objects" and (num_bare := group.count_bare()):
                 pairing.rejected[f"{source}/{task}: object without parts"] = num_bare
             rng = np.random.default_rng([section.seed, zlib.crc32(f"{source}/{split}/{task}".encode())])
-            _fill(pairing, pool, task, quota, rng)
-        if getattr(section.num_pairs, split) and not pairing.samples:
+            _Filling(pairing, group, finder, task, rng).fill(quota)
+        if getattr(section.num_pairs, split) and not pairing.num_pairs:
             raise DataError(
                 f"split '{split}' of {', '.join(sources) or 'no source'} gives no image pair; rejected: "
                 f"{dict(pairing.rejected)}. Add images or raise pair.max_targets."
@@ -127,145 +122,151 @@ def make_pairs(
     return pairings
 
 
-def _fill(pairing: Pairing, pool: Pool, task: str, quota: int, rng: np.random.Generator) -> None:
-    """Add up to `quota` samples of one task; the rest is counted as missing."""
-    drawer = _Drawer(pool, task, rng)
-    seen: set[frozenset[str]] = set()
-    num_found = num_failed = 0
-    while num_found < quota and num_failed < _MAX_FAILED_SLOTS and pool.by_category:
-        sample = _fill_slot(pairing, pool, task, drawer, seen)
-        if sample:
-            pairing.samples.append(sample)
-        num_found += sample is not None
-        num_failed = 0 if sample else num_failed + 1
-    if num_found < quota:
-        pairing.missing[f"{pool.source}/{task}"] += quota - num_found
+def pair_blocks(pairing: Pairing, finder: TargetFinder) -> Iterator[PairBlock]:
+    """Yield the pairs of a split with their targets, so many at a time that memory stays small."""
+    for cell in pairing.cells:
+        for rows in blocks(cell.num_targets, _MAX_BLOCK_TARGETS):
+            targets = finder.targets(cell.task, cell.images[rows], cell.objects[rows])
+            yield PairBlock(cell.source, cell.task, cell.images[rows], targets)
 
 
-def _fill_slot(
-    pairing: Pairing, pool: Pool, task: str, drawer: "_Drawer", seen: set[frozenset[str]]
-) -> PairSample | None:
-    """Draw two categories once, then images until a pair is usable: rejections leave the mix as it is."""
-    categories = drawer.draw_categories()
-    for _ in range(_TRIES_PER_SLOT):
-        image_ids = drawer.draw_images(*categories)
-        if len(set(image_ids)) < 2 or frozenset(image_ids) in seen:
-            continue
-        seen.add(frozenset(image_ids))
-        try:
-            targets = targets_of(task, pool.images[image_ids[0]], pool.images[image_ids[1]], pool.comparable)
-            if len(targets) > pool.max_targets:
-                raise UnusablePairError("too many targets")
-        except UnusablePairError as reason:
-            pairing.rejected[f"{pool.source}/{task}: {reason}"] += 1
-            continue
-        pair_id = f"{pool.source}/{task}/{'-'.join(image_id.partition('/')[2] for image_id in image_ids)}"
-        return PairSample(pair_id, task, pool.source, image_ids, targets)
-    return None
-
-
-class _Drawer:
-    """Draws categories in proportion to their images, and images from each category's deck."""
-
-    def __init__(self, pool: Pool, task: str, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._categories = sorted(pool.by_category)
-        self._decks = {category: _Deck(pool.by_category[category], rng) for category in self._categories}
-        self._weights = {category: len(pool.by_category[category]) for category in self._categories}
-        self._partners = {
-            category: [] if task == "common_objects" else sorted(
-                pool.comparable.partners.get(category, frozenset()) & set(self._categories)
-            )
-            for category in self._categories
-        }  # fmt: skip
-        alone = sum(weight for category, weight in self._weights.items() if not self._partners[category])
-        paired = sum(self._weights.values()) - alone
-        # Categories without a partner are always paired with themselves; the others make up the rest.
-        rest = max(0.0, _SAME_CATEGORY_SHARE * (alone + paired) - alone)
-        self._same_share = rest / paired if paired else 1.0
-
-    def draw_categories(self) -> tuple[str, str]:
-        """Return the categories of the two images; equal for about `_SAME_CATEGORY_SHARE` of the draws."""
-        first = self._weighted(self._categories)
-        if not self._partners[first] or self._rng.random() < self._same_share:
-            return first, first
-        return first, self._weighted(self._partners[first])
-
-    def draw_images(self, category_a: str, category_b: str) -> tuple[str, str]:
-        """Return one image of each category; they may be the same."""
-        return self._decks[category_a].draw(), self._decks[category_b].draw()
-
-    def _weighted(self, names: Sequence[str]) -> str:
-        place = int(self._rng.integers(sum(self._weights[name] for name in names)))
-        return names[bisect_right(list(accumulate(self._weights[name] for name in names)), place)]
-
-
-class _Deck:
-    """Image ids in random order; shuffled again when all were drawn."""
-
-    def __init__(self, image_ids: Sequence[str], rng: np.random.Generator) -> None:
-        self._image_ids = image_ids
-        self._rng = rng
-        self._order: list[int] = []
-
-    def draw(self) -> str:
-        if not self._order:
-            self._order = self._rng.permutation(len(self._image_ids)).tolist()
-        return self._image_ids[self._order.pop()]
-
-
-def _pairable_objects(
-    objects: Iterable[ObjectInstance], parts: Iterable[PartInstance]
-) -> dict[str, list[PairableObject]]:
-    """Return the objects of each image, left to right."""
-    part_ids: dict[str, dict[str, str]] = defaultdict(dict)
-    for part in parts:
-        part_ids[part.object_id][part.category] = part.part_id
-    by_image: dict[str, list[PairableObject]] = defaultdict(list)
-    for one in objects:
-        names = part_ids.get(one.object_id, {})
-        by_image[one.image_id].append(
-            PairableObject(one.object_id, one.image_id, one.category, box_xyxy(one.rle)[0], names)
-        )
-    for found in by_image.values():
-        found.sort(key=lambda one: (one.left_px, one.object_id))
-    return by_image
-
-
-def _by_source_and_split(
-    images: Iterable[ImageRecord], by_image: Mapping[str, Sequence[PairableObject]]
-) -> dict[tuple[str, str], dict[str, Sequence[PairableObject]]]:
-    """Return the images that hold objects, in the order of the table."""
-    groups: dict[tuple[str, str], dict[str, Sequence[PairableObject]]] = defaultdict(dict)
-    for image in images:
-        if image.image_id in by_image:
-            groups[image.source, image.split][image.image_id] = by_image[image.image_id]
-    return groups
-
-
-def _count_bare(images: Mapping[str, Sequence[PairableObject]]) -> int:
-    return sum(not one.part_ids for found in images.values() for one in found)
-
-
-def _by_category(images: Mapping[str, Sequence[PairableObject]], task: str) -> dict[str, list[str]]:
-    """Return the images of each category; a part task needs an object with parts."""
-    by_category: dict[str, list[str]] = defaultdict(list)
-    for image_id, found in images.items():
-        for category in sorted({one.category for one in found if task == "common_objects" or one.part_ids}):
-            by_category[category].append(image_id)
-    return by_category
-
-
-def _partners(category_pairs: Iterable[CategoryPair]) -> dict[str, dict[str, frozenset[str]]]:
-    found: dict[str, dict[str, set[str]]] = defaultdict(partial(defaultdict, set))
+def may_compare(
+    annotations: AnnotationArrays, category_pairs: Iterable[CategoryPair]
+) -> dict[str, np.ndarray]:
+    """Return by source which categories may be compared: each with itself, and the kept pairs."""
+    code_of = {name: code for code, name in enumerate(annotations.categories)}
+    allowed = {source: np.eye(len(code_of), dtype=bool) for source in annotations.sources}
     for kept in category_pairs:
-        if kept.is_kept:
-            found[kept.source][kept.category_a].add(kept.category_b)
-            found[kept.source][kept.category_b].add(kept.category_a)
-    return {
-        source: {name: frozenset(others) for name, others in by_name.items()}
-        for source, by_name in found.items()
-    }
+        if kept.is_kept and kept.source in allowed and {kept.category_a, kept.category_b} <= code_of.keys():
+            a, b = code_of[kept.category_a], code_of[kept.category_b]
+            allowed[kept.source][[a, b], [b, a]] = True
+    return allowed
+
+
+@dataclass(frozen=True)
+class Group:
+    """The objects of one source and split."""
+
+    annotations: AnnotationArrays
+    source: str
+    split: str
+    may_compare: np.ndarray
+
+    @cached_property
+    def objects(self) -> np.ndarray:
+        """Rows of the objects."""
+        found = self.annotations
+        if self.split not in found.splits:
+            return np.empty(0, dtype=np.int64)
+        is_inside = found.image_source == found.sources.index(self.source)
+        is_inside &= found.image_split == found.splits.index(self.split)
+        return np.flatnonzero(is_inside[found.object_image])
+
+    def count_bare(self) -> int:
+        """Return how many objects have no parts."""
+        return int((~self._has_parts()).sum())
+
+    def images_by_category(self, task: str) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return categories and the images of each; a part task needs an object with parts."""
+        found = self.annotations
+        objects = self.objects if task == "common_objects" else self.objects[self._has_parts()]
+        places = np.stack([found.object_category[objects], found.object_image[objects]])
+        categories, images = np.unique(places, axis=1)
+        distinct, starts = np.unique(categories, return_index=True)
+        return distinct, np.split(images, starts[1:]) if len(distinct) else []
+
+    def _has_parts(self) -> np.ndarray:
+        first = self.annotations.first_part
+        return first[self.objects + 1] > first[self.objects]
+
+
+class _Filling:
+    """Fills the slots of one cell; categories are drawn once a slot, so rejections leave the mix as it is."""
+
+    def __init__(
+        self, pairing: Pairing, group: Group, finder: TargetFinder, task: str, rng: np.random.Generator
+    ) -> None:
+        self._pairing, self._group, self._finder, self._task = pairing, group, finder, task
+        categories, images_of = group.images_by_category(task)
+        partners = None if task == "common_objects" else group.may_compare[np.ix_(categories, categories)]
+        self._sampler = PairSampler(images_of, partners, rng) if images_of else None
+        self._tried = np.empty(0, dtype=np.int64)
+
+    def fill(self, quota: int) -> None:
+        """Add a cell of up to `quota` pairs; the rest is counted as missing."""
+        cell = Cell(
+            self._group.source,
+            self._task,
+            np.full((quota, 2), -1, dtype=np.int32),
+            np.full((quota, 2), -1, dtype=np.int32),
+            np.zeros(quota, dtype=np.int32),
+        )
+        pending, num_failed = np.arange(quota if self._sampler else 0), 0
+        while len(pending) and num_failed < _MAX_FAILED_SLOTS:
+            left = self._fill_slots(cell, pending)
+            is_failure = len(pending) - len(left) < len(pending) / _MAX_FAILED_SLOTS
+            num_failed = num_failed + len(pending) if is_failure else 0
+            pending = left
+        is_filled = cell.num_targets > 0
+        if not is_filled.all():
+            self._pairing.missing[f"{cell.source}/{cell.task}"] += int((~is_filled).sum())
+        self._pairing.cells.append(
+            replace(
+                cell,
+                images=cell.images[is_filled],
+                objects=cell.objects[is_filled],
+                num_targets=cell.num_targets[is_filled],
+            )
+        )
+
+    def _fill_slots(self, cell: Cell, slots: np.ndarray) -> np.ndarray:
+        """Draw categories for the slots, then images until they are usable; return slots still empty."""
+        assert self._sampler is not None
+        categories = self._sampler.draw_categories(len(slots))
+        for _ in range(_TRIES_PER_SLOT):
+            images = self._sampler.draw_images(categories)
+            new = self._mark_new(images)
+            judgement = self._finder.judge(self._task, images[new], self._group.may_compare)
+            self._count_rejected(judgement)
+            is_usable = judgement.reason == 0
+            filled, chosen = slots[new[is_usable]], new[is_usable]
+            cell.images[filled] = images[chosen]
+            cell.objects[filled] = judgement.objects[is_usable]
+            cell.num_targets[filled] = judgement.num_targets[is_usable]
+            slots, categories = np.delete(slots, chosen), np.delete(categories, chosen, axis=0)
+            if not len(slots):
+                break
+        return slots
+
+    def _mark_new(self, images: np.ndarray) -> np.ndarray:
+        """Return the places of pairs of two images that were never tried before, in either order."""
+        keys = images.min(axis=1).astype(np.int64) << 32 | images.max(axis=1)
+        distinct, places = _first_places(keys)
+        is_new = images[places, 0] != images[places, 1]
+        if len(self._tried):
+            before = np.minimum(np.searchsorted(self._tried, distinct), len(self._tried) - 1)
+            is_new &= self._tried[before] != distinct
+        # Both halves are sorted: a stable sort only merges them.
+        self._tried = np.sort(np.concatenate([self._tried, distinct[is_new]]), kind="stable")
+        return np.sort(places[is_new])
+
+    def _count_rejected(self, judgement: Judgement) -> None:
+        for code, number in enumerate(np.bincount(judgement.reason, minlength=len(REASONS))):
+            if code and number:
+                self._pairing.rejected[f"{self._group.source}/{self._task}: {REASONS[code]}"] += int(number)
+
+
+def _first_places(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct keys, sorted, and where each comes first; four times as fast as `np.unique`."""
+    order = np.argsort(keys)
+    ordered = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(keys)])
+    return ordered[starts], np.minimum.reduceat(order, starts) if len(keys) else order
+
+
+def _sources_with_objects(annotations: AnnotationArrays) -> list[str]:
+    codes = np.unique(annotations.image_source[annotations.object_image])
+    return [annotations.sources[code] for code in codes]
 
 
 def _shares(total: int, count: int) -> list[int]:

@@ -8,10 +8,12 @@ from calico.core import tables
 from calico.core.files import write_json, write_parquet
 from calico.core.records import Answer, PredictedMask
 from calico.core.tokens import TASKS
-from calico.data.pairs.statistics import describe
+from calico.data.pairs.annotation_arrays import read_annotations
+from calico.data.pairs.statistics import Tally
 from calico.evaluation.evaluate import per_pair_schema
 from calico.reporting.paper_results import METRICS
 from calico.reporting.scores import STRICT_TITLES
+from tests.pair_blocks import to_blocks
 from tests.small_artifacts import write_tables
 
 MODELS = ("calico", "glamm", "lisa")
@@ -130,9 +132,11 @@ def _write_logs(path):
 def write_run(path):
     write_tables(path)
     pairs = tables.read_pairs(path / "pair" / "test.parquet")
-    objects = tables.read_objects(path / "unify" / "objects.parquet")
-    parts = tables.read_parts(path / "unify" / "parts.parquet")
-    statistics = describe(dict.fromkeys(("train", "val", "test"), pairs), objects, parts)
+    annotations = read_annotations(path / "unify")
+    tally = Tally(annotations)
+    for split in ("train", "val", "test"):
+        list(tally.watch(split, to_blocks(pairs, annotations)))
+    statistics = tally.describe(("train", "val", "test"))
     rejected = {"train": {"paco_lvis/common_parts: ambiguous": 3}, "val": {}, "test": {}}
     write_json(path / "pair" / "statistics.json", {**statistics, "rejected": rejected})
     write_json(path / "sources" / "manifest.json", {"difficulty": 0.3, "seed": 7})

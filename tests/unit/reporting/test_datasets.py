@@ -51,6 +51,12 @@ def test_most_frequent_come_first_and_ties_by_name():
 
 def test_top_categories_are_cut(statistics):
     many = {f"name {number:02}": 50 - number for number in range(40)}
-    top = datasets.top_categories({**statistics, "parts_by_category": many})["Parts by name"]
-    assert next(iter(top)) == "name 00"
-    assert len(top) == 20
+    occurrences = {**statistics["occurrences"], "common_parts": many}
+    top = datasets.top_categories({**statistics, "occurrences": occurrences})
+    assert list(top) == ["Objects", "Parts", "Common parts", "Unique parts"]
+    assert list(top["Common parts"])[:2] == ["name 00", "name 01"]
+    assert len(top["Common parts"]) == 30
+
+
+def test_pairs_are_split_by_source_and_kind(statistics):
+    assert datasets.pairs_by_kind(statistics) == {"paco_lvis": {"objects": 18, "parts": 36}}

@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from calico.reporting.figures import Estimate, draw_counts, draw_curves, draw_estimates
+from calico.reporting.figures import Estimate, draw_counts, draw_curves, draw_estimates, draw_rings
 
 TITLES = {"calico": "CALICO", "lisa": "LISA", "majority": "Most frequent answer"}
 CHARTS = {
@@ -16,6 +16,9 @@ CHARTS = {
         titles=TITLES,
     ),
     "counts": lambda: draw_counts({"head & neck": 7, "tail": 2}, title="Parts", x_label="instances"),
+    "rings": lambda: draw_rings(
+        {"paco": {"objects": 6, "parts": 2}, "ade": {"objects": 2, "parts": 0}}, title="Pairs by source"
+    ),
 }
 
 
@@ -32,6 +35,7 @@ def test_charts_are_svg_and_the_same_every_time(chart):
         ("curves", ["text loss", "optimizer step", "CALICO", "LISA"]),
         ("estimates", ["Common parts", "Recall, percent", "Most frequent answer"]),
         ("counts", ["Parts", "head & neck"]),
+        ("rings", ["Pairs by source", "paco", "ade", "objects", "60%", "20%"]),
     ],
 )
 def test_charts_carry_their_words_as_text(chart, words):

@@ -191,7 +191,7 @@ def test_own_photographs_become_pairs(real_path: Path, tmp_path: Path) -> None:
     }
     rejected = tables.read_rejected(tmp_path / "unify" / "rejected.parquet")
     assert {one.file for one in rejected} == {source["annotations"]}
-    curate(CurateSection(min_jaccard=0.2), tmp_path / "unify", tmp_path / "curate")
+    curate(CurateSection(reviewed=None, min_jaccard=0.2), tmp_path / "unify", tmp_path / "curate")
     section = PairSection.model_validate(
         {"seed": 1, "num_pairs": {"train": 30, "val": 0, "test": 0}, "max_targets": 30}
     )

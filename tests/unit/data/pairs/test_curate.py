@@ -9,19 +9,11 @@ from calico.config import CurateSection
 from calico.core import masks, tables
 from calico.core.files import read_json
 from calico.core.records import ImageRecord, ObjectInstance, PartInstance
-from calico.data.pairs import curate as module
-from calico.data.pairs.curate import (
-    CategoryPair,
-    category_parts,
-    curate,
-    decide,
-    read_category_pairs,
-    read_reviewed,
-    write_category_pairs,
-)
+from calico.data.pairs.category_pairs import CategoryPair, read_category_pairs, write_category_pairs
+from calico.data.pairs.curate import category_parts, curate, decide
+from calico.data.pairs.review import Verdict, read_reviewed
 from calico.errors import DataError
 
-REVIEWED_PATH = Path(module.__file__).with_name("comparable.csv")
 PARTS = {
     "a": {
         "dog": {"head", "body", "tail"},
@@ -48,8 +40,8 @@ def test_candidates_share_a_part_and_the_rule_decides() -> None:
 
 def test_review_overrides_the_rule_both_ways() -> None:
     reviewed = {
-        ("a", "dog", "snake"): (False, "reviewed: one"),
-        ("b", "chair", "table"): (True, "reviewed: two"),
+        ("a", "dog", "snake"): Verdict(("body", "head"), False, "one"),
+        ("b", "chair", "table"): Verdict(("leg",), True, "two"),
     }
     decided = {(pair.category_a, pair.category_b): (pair.is_kept, pair.reason)
                for pair in decide(PARTS, reviewed, min_jaccard=0.5)}  # fmt: skip
@@ -71,45 +63,13 @@ def test_csv_round_trips(tmp_path: Path) -> None:
     assert read_category_pairs(tmp_path / "pairs.csv") == pairs
 
 
-HEADER = "source,category_a,category_b,keep,reason\n"
-
-
-@pytest.mark.parametrize(
-    ("content", "match"),
-    [
-        ("source,a,b\nx,y,z\n", "line 2: columns must be source, category_a, category_b, keep, reason"),
-        (HEADER + "a,dog,snake,yes\n", "line 2: columns must be"),
-        (HEADER + "a,dog,snake,yes,ok,more\n", "line 2: columns must be"),
-        (HEADER + "a,dog,snake,maybe,ok\n", "line 2: keep must be yes or no"),
-        (HEADER + "a,snake,dog,yes,ok\n", "line 2: .* category_a before category_b"),
-        (HEADER + "a,dog,snake,yes,ok\na,dog,snake,no,ok\n", "line 3: .* each pair once"),
-    ],
-)
-def test_damaged_review_is_named_with_its_line(content: str, match: str, tmp_path: Path) -> None:
-    (tmp_path / "reviewed.csv").write_text(content)
-    with pytest.raises(DataError, match=rf"reviewed\.csv: {match}"):
-        read_reviewed(tmp_path / "reviewed.csv")
-
-
 def test_damaged_category_pairs_are_named(tmp_path: Path) -> None:
     write_category_pairs(tmp_path / "p.csv", [CategoryPair("b", "bus", "car", ("door",), 1.0, False, "no")])
     (tmp_path / "p.csv").write_text((tmp_path / "p.csv").read_text().replace("1.000000", "all"))
     with pytest.raises(DataError, match=r"p\.csv: line 2: jaccard 'all'"):
         read_category_pairs(tmp_path / "p.csv")
-    with pytest.raises(DataError, match=r"q\.csv: no such file"):
+    with pytest.raises(DataError, match=r"q\.csv: cannot be read \(No such file"):
         read_category_pairs(tmp_path / "q.csv")
-
-
-def test_our_review_is_readable_and_follows_the_paper() -> None:
-    reviewed = read_reviewed(REVIEWED_PATH)
-    kept = {pair: is_kept for pair, (is_kept, _) in reviewed.items()}
-    assert kept["ade20k_part_234", "armchair", "swivel chair"]
-    assert kept["ade20k_part_234", "bed", "pool table"]
-    assert kept["ade20k_part_234", "chair", "ottoman"]
-    assert kept["partimagenet", "airplane", "bird"]
-    assert kept["partimagenet", "dog", "snake"]
-    assert not kept["ade20k_part_234", "bus", "microwave"]
-    assert all(len(reason) > len("reviewed: ") for _, reason in reviewed.values())
 
 
 def test_our_review_covers_the_drawn_categories() -> None:
@@ -117,7 +77,7 @@ def test_our_review_covers_the_drawn_categories() -> None:
 
     parts = {source: {name: {part.name for part in specs} for name, specs in categories.items()}
              for source, categories in CATALOGUE.items()}  # fmt: skip
-    reviewed = read_reviewed(REVIEWED_PATH)
+    reviewed = read_reviewed()
     candidates = decide(parts, reviewed, min_jaccard=0.2)
     assert all(pair.reason.startswith("reviewed: ") for pair in candidates)
     kept = {pair.source: 0 for pair in candidates}
@@ -149,7 +109,7 @@ def write_tables(folder: Path) -> None:
 def test_stage_reads_tables_and_writes_its_files(tmp_path: Path) -> None:
     write_tables(tmp_path / "unify")
     assert category_parts(tmp_path / "unify") == {"a": {"dog": {"head", "tail"}, "snake": {"head"}}}
-    summary = curate(CurateSection(min_jaccard=0.5), tmp_path / "unify", tmp_path / "curate")
+    summary = curate(CurateSection(reviewed=None, min_jaccard=0.5), tmp_path / "unify", tmp_path / "curate")
     assert (summary["num_candidates"], summary["num_kept"], summary["kept_by_rule"]) == (1, 1, 1)
     assert read_json(tmp_path / "curate" / "summary.json") == summary
     (pair,) = read_category_pairs(tmp_path / "curate" / "category_pairs.csv")
@@ -159,5 +119,24 @@ def test_stage_reads_tables_and_writes_its_files(tmp_path: Path) -> None:
 def test_no_comparable_pair_is_an_error(tmp_path: Path) -> None:
     write_tables(tmp_path / "unify")
     with pytest.raises(DataError, match="none of 1 category pairs is comparable"):
-        curate(CurateSection(min_jaccard=0.6), tmp_path / "unify", tmp_path / "curate")
+        curate(CurateSection(reviewed=None, min_jaccard=0.6), tmp_path / "unify", tmp_path / "curate")
     assert not (tmp_path / "curate").exists()
+
+
+def test_a_persons_own_list_takes_the_place_of_ours(tmp_path: Path) -> None:
+    write_tables(tmp_path / "unify")
+    own_path = tmp_path / "own.csv"
+    own_path.write_text(
+        "source,category_a,category_b,common_parts,keep,reason\na,dog,snake,head,yes,I say so\n"
+    )
+    section = CurateSection(reviewed=str(own_path), min_jaccard=1.0)
+    summary = curate(section, tmp_path / "unify", tmp_path / "curate")
+    assert (summary["kept_by_review"], summary["kept_by_rule"]) == (1, 0)
+    (pair,) = read_category_pairs(tmp_path / "curate" / "category_pairs.csv")
+    assert pair.reason == "reviewed: I say so"
+    with pytest.raises(DataError, match=r"absent\.csv: cannot be read \(No such file"):
+        curate(
+            CurateSection(reviewed=str(tmp_path / "absent.csv"), min_jaccard=1.0),
+            tmp_path / "unify",
+            tmp_path / "curate",
+        )

@@ -1,0 +1,1 @@
+"""From the publishers' files to the folders that the readers expect: manifest, download, unpacking."""
