@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from calico.core import tables
-from calico.core.masks import Rle, iou_matrix, validate
+from calico.core.masks import Rle, are_valid, iou_matrix, validate
 from calico.core.records import ImageRecord, ObjectInstance, PairSample, PartInstance, PredictedMask, Target
 from calico.errors import DataError
 from calico.evaluation.matching import optimal_by_overlap
@@ -129,17 +129,19 @@ def usable_predictions(
     Raises:
         DataError: a prediction names a pair that is not scored, or another task than its pair's.
     """
+    predictions = list(predictions)
     known = {pair.pair_id: pair for pair in pairs}
+    is_whole = are_valid([prediction.rle for prediction in predictions])
     groups: PredictionGroups = defaultdict(list)
     num_unusable = dict.fromkeys(FAULTS, 0)
-    for prediction in predictions:
+    for prediction, is_mask_whole in zip(predictions, is_whole.tolist(), strict=True):
         pair = known.get(prediction.pair_id)
         if pair is None or pair.task != prediction.task:
             raise DataError(
                 f"prediction for pair '{prediction.pair_id}', task '{prediction.task}': not among the "
                 f"{len(pairs)} pairs to score. The predictions belong to other pairs; predict again."
             )
-        fault = _fault(prediction, pair, truth)
+        fault = _fault(prediction, pair, truth, is_mask_whole)
         if fault is None:
             groups[prediction.pair_id, prediction.image_index].append(prediction)
         else:
@@ -163,7 +165,11 @@ def build_cases(
 
     Returns:
         One case per pair, sorted by pair id.
+
+    Raises:
+        DataError: a true mask is missing or damaged.
     """
+    _check_truth(pairs, truth)
     return [
         PairCase(
             pair.pair_id,
@@ -182,6 +188,18 @@ def build_cases(
     ]
 
 
+def _check_truth(pairs: Sequence[PairSample], truth: Truth) -> None:
+    mask_of = {
+        target.part_id or target.object_id: truth.mask_of(target) for pair in pairs for target in pair.targets
+    }
+    for row in np.flatnonzero(~are_valid(list(mask_of.values()))).tolist():
+        identifier = list(mask_of)[row]
+        try:
+            validate(mask_of[identifier])
+        except DataError as error:
+            raise DataError(f"true mask '{identifier}': {error} Run the stage unify again.") from error
+
+
 def _image_case(
     targets: Sequence[Target], predictions: Sequence[PredictedMask], truth: Truth, similarity: Similarity
 ) -> ImageCase:
@@ -195,20 +213,20 @@ def _image_case(
         true_labels,
         predicted_labels,
         np.array([prediction.score for prediction in predictions], dtype=np.float64),
-        iou_matrix([prediction.rle for prediction in predictions], [mask for _, mask in true]),
+        iou_matrix(
+            [prediction.rle for prediction in predictions], [mask for _, mask in true], is_checked=True
+        ),
         similarity(predicted_labels, true_labels),
     )
 
 
-def _fault(prediction: PredictedMask, pair: PairSample, truth: Truth) -> str | None:
+def _fault(prediction: PredictedMask, pair: PairSample, truth: Truth, is_mask_whole: bool) -> str | None:
     """Return why a prediction cannot be scored, or None."""
     if not 0 <= prediction.image_index < len(pair.image_ids):
         return "unknown_image"
     image = look_up(truth.images, pair.image_ids[prediction.image_index], "image")
     if (prediction.rle.height, prediction.rle.width) != (image.height, image.width):
         return "wrong_size"
-    try:
-        validate(prediction.rle)
-    except DataError:
+    if not is_mask_whole:
         return "damaged_mask"
     return None if 0.0 <= prediction.score <= 1.0 else "bad_score"
