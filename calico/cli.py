@@ -1,4 +1,4 @@
-"""The `calico` command: segment own images, look at the data and check it, print the figures of a run.
+"""The `calico` command: segment own images, look at the data, score predictions, print a run's figures.
 
 Nothing heavy is imported before a command needs it: `calico --help` answers at once.
 """
@@ -60,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--model", choices=get_args(VariantName), default="calico")
     segment.set_defaults(command=_segment)
 
+    evaluate = commands.add_parser("evaluate", help="score prediction files against a file of pairs")
+    _add_evaluate_arguments(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+
     figures = commands.add_parser("figures", help="print the figures of the last run as one line of JSON")
     figures.set_defaults(command=_figures)
 
@@ -74,9 +78,39 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser("validate", help="check the rules of the data set; exit with 1 if broken")
     validate.set_defaults(command=_validate)
 
-    for command in (segment, figures, inspect, validate):
+    for command in (segment, evaluate, figures, inspect, validate):
         command.add_argument("--profile", default="tiny", help="profile of params.yaml (default: tiny)")
     return parser
+
+
+def _add_evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="prediction records (.parquet) or COCO results (.json); several are runs of one model",
+    )
+    evaluate.add_argument("--pairs", type=Path, required=True, metavar="FILE", help="table of pairs to score")
+    evaluate.add_argument(
+        "--truth",
+        type=Path,
+        metavar="DIR",
+        help="folder with images, objects and parts (default: unify beside the folder of the pairs)",
+    )
+    evaluate.add_argument(
+        "--against", nargs="+", type=Path, default=[], metavar="FILE", help="files of a model to compare with"
+    )
+    evaluate.add_argument(
+        "--glamm", action="store_true", help="also compute what the released GLaMM evaluator would"
+    )
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="also write all values as JSON")
+    evaluate.add_argument(
+        "--coco-truth",
+        type=Path,
+        metavar="FILE",
+        help="write the pairs as a COCO annotation file, whose numbers COCO results must use",
+    )
 
 
 def _segment(options: argparse.Namespace) -> None:
@@ -186,6 +220,30 @@ def _validate(options: argparse.Namespace) -> None:
     print(json.dumps(figures))
     if found.num_violations:
         raise SystemExit(1)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    section = load_config(options.profile).evaluate
+    if not options.files and options.coco_truth is None:
+        raise DataError("nothing to do: give a FILE of predictions, or --coco-truth to write the truth.")
+    from calico.core.files import write_json
+    from calico.evaluation.external import evaluate_files, write_coco_truth
+    from calico.evaluation.printing import as_text
+
+    truth_path = options.truth or options.pairs.parent.parent / "unify"
+    if options.coco_truth is not None:
+        write_coco_truth(options.coco_truth, pairs_path=options.pairs, truth_path=truth_path)
+    if options.files:
+        result = evaluate_files(
+            section.model_copy(update={"glamm": section.glamm or options.glamm}),
+            options.files,
+            against=options.against,
+            pairs_path=options.pairs,
+            truth_path=truth_path,
+        )
+        if options.out is not None:
+            write_json(options.out, result)
+        print(as_text(result))
 
 
 def _figures(options: argparse.Namespace) -> None:

@@ -285,21 +285,24 @@ class TrainSection(Section):
 
 
 class PredictSection(Section):
-    """Generation: batch size, answer length, and the seed of the shuffled-images control."""
+    """Generation: batches, shards and processes, answer length, the seed of the shuffled-images control."""
 
     batch_size: Positive
+    shard_size: Positive
+    num_processes: Positive
     max_new_tokens: Positive
     shuffle_seed: NonNegative
 
 
 class EvaluateSection(Section):
-    """Metrics of C.2."""
+    """Metrics of C.2; `glamm` adds what the released GLaMM evaluator would compute."""
 
     seed: NonNegative
     text_model: str
     text_threshold: Fraction
     iou_threshold: Fraction
     num_bootstrap: Positive
+    glamm: bool
 
 
 class ProfileSection(Section):

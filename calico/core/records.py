@@ -116,12 +116,18 @@ class PredictedMask:
 
 @dataclass(frozen=True)
 class Answer:
-    """The text that a model generated for one pair, and how many of its phrases could not be used."""
+    """The text that a model generated for one pair.
+
+    Attributes:
+        num_malformed: how many of its phrases could not be used.
+        faults: what is wrong with the text as (reason, count), sorted; see `calico.data.pairs.conversation`.
+    """
 
     pair_id: str
     task: str
     text: str
     num_malformed: int
+    faults: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,9 @@ PAIRS = _schema(
 PREDICTIONS = _schema(
     pair_id=_TEXT, task=_TEXT, image_index=pa.int32(), label=_TEXT, **_RLE_FIELDS, score=pa.float64()
 )
-ANSWERS = _schema(pair_id=_TEXT, task=_TEXT, text=_TEXT, num_malformed=pa.int32())
+ANSWERS = _schema(
+    pair_id=_TEXT, task=_TEXT, text=_TEXT, num_malformed=pa.int32(), faults=pa.map_(_TEXT, pa.int32())
+)
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def write_predictions(path: Path, predictions: Iterable[PredictedMask]) -> None:
 
 def read_answers(path: Path) -> list[Answer]:
     """Read generated answers."""
-    return [Answer(**row) for row in _read(path, ANSWERS)]
+    return [Answer(**row | {"faults": tuple(row["faults"])}) for row in _read(path, ANSWERS)]
 
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:

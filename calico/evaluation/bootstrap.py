@@ -22,7 +22,29 @@ def resample(num_pairs: int, num_resamples: int, *, seed: int, task: str) -> np.
 
 
 def interval(values_R: np.ndarray) -> tuple[float, float]:
-    """Return the percentile interval that holds 95 % of the resampled values."""
+    """Return the percentile interval that holds 95 % of the resampled values; NaN is none of them."""
     tail = (1.0 - _CONFIDENCE) / 2.0
-    low, high = np.quantile(values_R, [tail, 1.0 - tail])
+    low, high = np.nanquantile(values_R, [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def sign_probability(difference_R: np.ndarray) -> float:
+    """Return how likely the resamples make it that the difference has the other sign, for both directions.
+
+    Twice the smaller share of resamples on one side of 0, ties on both sides; never below 2 / (R + 1), which
+    is all that R resamples can show. Resamples without a value do not count.
+    """
+    known_R = difference_R[~np.isnan(difference_R)]
+    smaller = min(int((known_R <= 0).sum()), int((known_R >= 0).sum()))
+    return min(1.0, 2.0 * (smaller + 1) / (len(known_R) + 1))
+
+
+def resample_runs(values_SR: np.ndarray, *, seed: int) -> np.ndarray:
+    """Average S runs of a model, drawn with replacement anew for each of R resamples of the pairs.
+
+    Returns:
+        R values that vary with the pairs and with the runs; those of the run itself for a single one.
+    """
+    num_runs, num_resamples = values_SR.shape
+    weights_RS = resample(num_runs, num_resamples, seed=seed, task="runs")
+    return (weights_RS * values_SR.T).sum(axis=1) / num_runs

@@ -7,15 +7,17 @@ lengths, predicted masks by falling score, then label, then run lengths; pairs b
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from calico.core import tables
-from calico.core.masks import Rle, iou_matrix, validate
+from calico.core.masks import Rle, are_valid, iou_matrix, validate
 from calico.core.records import ImageRecord, ObjectInstance, PairSample, PartInstance, PredictedMask, Target
 from calico.errors import DataError
+from calico.evaluation.matching import optimal_by_overlap
 
 Similarity = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 PredictionGroups = dict[tuple[str, int], list[PredictedMask]]
@@ -60,6 +62,19 @@ class ImageCase:
     iou_PT: np.ndarray
     similarity_PT: np.ndarray
 
+    @cached_property
+    def is_named(self) -> np.ndarray:
+        """Which predictions have exactly the label of which true mask."""
+        return np.array(
+            [[predicted == true for true in self.true_labels] for predicted in self.predicted_labels],
+            dtype=bool,
+        ).reshape(self.iou_PT.shape)
+
+    @cached_property
+    def matches(self) -> list[tuple[int, int]]:
+        """The one optimal matching that all strict metrics count on, as (prediction, truth) indices."""
+        return optimal_by_overlap(self.iou_PT, self.is_named)
+
 
 @dataclass(frozen=True)
 class PairCase:
@@ -97,9 +112,16 @@ def normalise_label(label: str) -> str:
 
 
 def usable_predictions(
-    predictions: Iterable[PredictedMask], pairs: Sequence[PairSample], truth: Truth
+    predictions: Iterable[PredictedMask],
+    pairs: Sequence[PairSample],
+    truth: Truth,
+    *,
+    is_file_order_kept: bool = False,
 ) -> tuple[PredictionGroups, dict[str, int]]:
     """Group predictions by pair and image in canonical order; leave out and count what cannot be scored.
+
+    Args:
+        is_file_order_kept: leave each group as it stands in the file, as the released GLaMM evaluator does.
 
     Returns:
         The groups, and the number left out for each of `FAULTS`.
@@ -107,22 +129,24 @@ def usable_predictions(
     Raises:
         DataError: a prediction names a pair that is not scored, or another task than its pair's.
     """
+    predictions = list(predictions)
     known = {pair.pair_id: pair for pair in pairs}
+    is_whole = are_valid([prediction.rle for prediction in predictions])
     groups: PredictionGroups = defaultdict(list)
     num_unusable = dict.fromkeys(FAULTS, 0)
-    for prediction in predictions:
+    for prediction, is_mask_whole in zip(predictions, is_whole.tolist(), strict=True):
         pair = known.get(prediction.pair_id)
         if pair is None or pair.task != prediction.task:
             raise DataError(
                 f"prediction for pair '{prediction.pair_id}', task '{prediction.task}': not among the "
                 f"{len(pairs)} pairs to score. The predictions belong to other pairs; predict again."
             )
-        fault = _fault(prediction, pair, truth)
+        fault = _fault(prediction, pair, truth, is_mask_whole)
         if fault is None:
             groups[prediction.pair_id, prediction.image_index].append(prediction)
         else:
             num_unusable[fault] += 1
-    for group in groups.values():
+    for group in () if is_file_order_kept else groups.values():
         group.sort(key=lambda prediction: (-prediction.score, prediction.label, prediction.rle.counts))
     return groups, num_unusable
 
@@ -141,7 +165,11 @@ def build_cases(
 
     Returns:
         One case per pair, sorted by pair id.
+
+    Raises:
+        DataError: a true mask is missing or damaged.
     """
+    _check_truth(pairs, truth)
     return [
         PairCase(
             pair.pair_id,
@@ -160,6 +188,18 @@ def build_cases(
     ]
 
 
+def _check_truth(pairs: Sequence[PairSample], truth: Truth) -> None:
+    mask_of = {
+        target.part_id or target.object_id: truth.mask_of(target) for pair in pairs for target in pair.targets
+    }
+    for row in np.flatnonzero(~are_valid(list(mask_of.values()))).tolist():
+        identifier = list(mask_of)[row]
+        try:
+            validate(mask_of[identifier])
+        except DataError as error:
+            raise DataError(f"true mask '{identifier}': {error} Run the stage unify again.") from error
+
+
 def _image_case(
     targets: Sequence[Target], predictions: Sequence[PredictedMask], truth: Truth, similarity: Similarity
 ) -> ImageCase:
@@ -173,20 +213,20 @@ def _image_case(
         true_labels,
         predicted_labels,
         np.array([prediction.score for prediction in predictions], dtype=np.float64),
-        iou_matrix([prediction.rle for prediction in predictions], [mask for _, mask in true]),
+        iou_matrix(
+            [prediction.rle for prediction in predictions], [mask for _, mask in true], is_checked=True
+        ),
         similarity(predicted_labels, true_labels),
     )
 
 
-def _fault(prediction: PredictedMask, pair: PairSample, truth: Truth) -> str | None:
+def _fault(prediction: PredictedMask, pair: PairSample, truth: Truth, is_mask_whole: bool) -> str | None:
     """Return why a prediction cannot be scored, or None."""
     if not 0 <= prediction.image_index < len(pair.image_ids):
         return "unknown_image"
     image = look_up(truth.images, pair.image_ids[prediction.image_index], "image")
     if (prediction.rle.height, prediction.rle.width) != (image.height, image.width):
         return "wrong_size"
-    try:
-        validate(prediction.rle)
-    except DataError:
+    if not is_mask_whole:
         return "damaged_mask"
     return None if 0.0 <= prediction.score <= 1.0 else "bad_score"

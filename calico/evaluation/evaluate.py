@@ -1,6 +1,8 @@
 """Score every model and floor on the test pairs and write metrics.json and per_pair.parquet."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +14,31 @@ from calico.core.files import sha256_of, write_json, write_parquet
 from calico.core.records import Answer, PairSample, PredictedMask
 from calico.core.tokens import TASKS
 from calico.evaluation import floors
-from calico.evaluation.cases import (
-    PairCase,
-    PredictionGroups,
-    Truth,
-    build_cases,
-    normalise_label,
-    read_truth,
-    usable_predictions,
+from calico.evaluation.cases import PairCase, Truth, read_truth
+from calico.evaluation.compare import compare, measure_compared
+from calico.evaluation.metrics import EXTRA_METRICS, GLAMM_METRICS, METRICS, STRICT_METRICS
+from calico.evaluation.metrics.metric import Metric
+from calico.evaluation.metrics.text_similarity import find_text_model, load_text_model
+from calico.evaluation.scoring import (
+    ALL_METRICS,
+    Measured,
+    Resampled,
+    Scores,
+    combine,
+    differences,
+    intervals,
+    resample_metrics,
 )
-from calico.evaluation.metrics import EXTRA_METRICS, METRICS
-from calico.evaluation.metrics.text_similarity import TextSimilarity, find_text_model, load_text_model
-from calico.evaluation.scoring import ALL_METRICS, Measured, Scores, combine, intervals, measure
 
 SHUFFLED_MODEL = "calico"  # the trained model whose answers to shuffled images are a floor
 
-_PER_PAIR = pa.schema(
-    [("model", pa.string()), ("pair_id", pa.string()), ("task", pa.string())]
-    + [(name, metric.arrow_type) for name, metric in ALL_METRICS.items()]
-)
+
+_FLOOR_DEFINITIONS = {
+    "majority": "most frequent train answer of the task, each label with its mean train mask",
+    "whole_object": "true labels with the whole object's mask; for objects all of the image's as one",
+    "usual_parts": "true categories (parts: and boxes), the parts usual in train, mean masks",
+    "shuffled_images": f"{SHUFFLED_MODEL} on images of other pairs",
+}
 
 
 def evaluate(
@@ -64,29 +72,102 @@ def evaluate(
     }
     answers = {name: tables.read_answers(predict_path / name / "answers.parquet") for name in models}
 
-    usable: dict[str, PredictionGroups] = {}
-    malformed: dict[str, dict[str, int]] = {}
-    for name, predicted in {**predicted_by_model, **predicted_by_floor}.items():
-        usable[name], num_unusable = usable_predictions(predicted, pairs, truth)
-        num_malformed = _count_malformed(answers[name], pairs) if name in answers else {}
-        malformed[name] = {**num_malformed, **num_unusable}
-    similarity = TextSimilarity(_all_labels(pairs, usable.values()), load_text_model(text_model_path))
-    cases = {name: build_cases(pairs, truth, groups, similarity) for name, groups in usable.items()}
-
-    measured = {name: measure(found, section) for name, found in cases.items()}
+    compared = compare(
+        {**predicted_by_model, **predicted_by_floor},
+        pairs,
+        truth,
+        embed=load_text_model(text_model_path),
+        is_file_order_needed=section.glamm,
+    )
+    measured = {name: measure_compared(found, section) for name, found in compared.items()}
     scores = {name: combine(measurements) for name, measurements in measured.items()}
     metrics = {
-        "models": {name: _select(scores[name], METRICS) for name in models},
-        "floors": {name: _select(scores[name], METRICS) for name in predicted_by_floor},
-        "labels": {name: _select(scores[name], EXTRA_METRICS) for name in scores},
-        "intervals": {name: intervals(measured[name], section) for name in models},
+        "models": {name: select(scores[name], METRICS) for name in models},
+        "floors": {name: select(scores[name], METRICS) for name in predicted_by_floor},
+        "labels": {name: select(scores[name], EXTRA_METRICS) for name in scores},
+        "strict": {name: select(scores[name], STRICT_METRICS) for name in scores},
+        **_uncertainty(models, scores, measured, section),
         "test": _count_test(pairs),
-        "malformed": malformed,
-        "definitions": _define(section, text_model_path),
+        "malformed": {
+            name: {
+                **(
+                    count_malformed(answers[name], pairs, predicted_by_model[name]) if name in answers else {}
+                ),
+                **found.num_unusable,
+            }
+            for name, found in compared.items()
+        },
+        "definitions": define(section, text_model_path) | {"floors": _FLOOR_DEFINITIONS},
     }
-    write_parquet(output_path / "per_pair.parquet", list(_per_pair_rows(cases, measured)), _PER_PAIR)
+    if section.glamm:
+        metrics["glamm"] = {name: select(scores[name], GLAMM_METRICS) for name in scores}
+    cases = {name: found.cases for name, found in compared.items()}
+    write_parquet(
+        output_path / "per_pair.parquet",
+        list(_per_pair_rows(cases, measured)),
+        per_pair_schema(has_glamm=section.glamm),
+    )
     write_json(output_path / "metrics.json", metrics)
     return metrics
+
+
+def select(scores: Scores, metrics: Iterable[str]) -> Scores:
+    """Return the scores of some metrics; one that a task cannot be measured in stays left out."""
+    names = tuple(metrics)
+    return {
+        task: {name: by_metric[name] for name in names if name in by_metric}
+        for task, by_metric in scores.items()
+    }
+
+
+def define(section: EvaluateSection, text_model_path: Path) -> dict[str, Any]:
+    """Return what every metric means and what it was computed with."""
+    weights_path = text_model_path / "model.safetensors"
+    return {
+        **{name: metric.definition for name, metric in _metrics(section.glamm).items()},
+        "iou_threshold": section.iou_threshold,
+        "text_threshold": section.text_threshold,
+        "text_model": section.text_model,
+        "text_model_sha256": sha256_of(weights_path) if weights_path.is_file() else "",
+        "intervals": f"95 % of {section.num_bootstrap} bootstrap resamples of each task's pairs",
+    }
+
+
+def count_malformed(
+    answers: Sequence[Answer], pairs: Sequence[PairSample], predictions: Sequence[PredictedMask]
+) -> dict[str, Any]:
+    """Count answers whose text could not be used as a whole or in part, why, and those without any mask."""
+    answered = {answer.pair_id for answer in answers}
+    outlined = {prediction.pair_id for prediction in predictions}
+    return {
+        "answers": len(answers),
+        "missing_answers": sum(pair.pair_id not in answered for pair in pairs),
+        "malformed_answers": sum(answer.num_malformed > 0 for answer in answers),
+        "malformed_phrases": sum(answer.num_malformed for answer in answers),
+        "answers_without_masks": len(answered - outlined),
+        "reasons": dict(sum((Counter(dict(answer.faults)) for answer in answers), Counter())),
+    }
+
+
+def _uncertainty(
+    models: Sequence[str],
+    scores: Mapping[str, Scores],
+    measured: Mapping[str, Measured],
+    section: EvaluateSection,
+) -> dict[str, Any]:
+    """Return the intervals of each model and the paired differences of each two."""
+    resampled: dict[str, Resampled] = {name: resample_metrics(measured[name], section) for name in models}
+    found = {name: intervals(values) for name, values in resampled.items()}
+    compared: dict[str, dict[str, Scores]] = {}
+    for first, second in combinations(models, 2):
+        compared.setdefault(first, {})[second] = differences(
+            (scores[first], scores[second]), (resampled[first], resampled[second])
+        )
+    return {
+        "intervals": {name: select(values, METRICS) for name, values in found.items()},
+        "strict_intervals": {name: select(values, STRICT_METRICS) for name, values in found.items()},
+        "differences": compared,
+    }
 
 
 def _read_test_pairs(pair_path: Path) -> list[PairSample]:
@@ -108,23 +189,6 @@ def _predict_floors(
     }
 
 
-def _all_labels(pairs: Iterable[PairSample], usable: Iterable[PredictionGroups]) -> set[str]:
-    true = {target.label for pair in pairs for target in pair.targets}
-    predicted = {mask.label for groups in usable for group in groups.values() for mask in group}
-    return {normalise_label(label) for label in true | predicted}
-
-
-def _count_malformed(answers: Sequence[Answer], pairs: Sequence[PairSample]) -> dict[str, int]:
-    """Count answers whose text could not be used as a whole or in part."""
-    answered = {answer.pair_id for answer in answers}
-    return {
-        "answers": len(answers),
-        "missing_answers": sum(pair.pair_id not in answered for pair in pairs),
-        "malformed_answers": sum(answer.num_malformed > 0 for answer in answers),
-        "malformed_phrases": sum(answer.num_malformed for answer in answers),
-    }
-
-
 def _count_test(pairs: Sequence[PairSample]) -> dict[str, Any]:
     of_task = {task: [pair for pair in pairs if pair.task == task] for task in TASKS}
     return {
@@ -141,26 +205,14 @@ def _count_pairs(pairs: Sequence[PairSample]) -> dict[str, int]:
     }
 
 
-def _define(section: EvaluateSection, text_model_path: Path) -> dict[str, Any]:
-    weights_path = text_model_path / "model.safetensors"
-    return {
-        **{name: metric.definition for name, metric in ALL_METRICS.items()},
-        "iou_threshold": section.iou_threshold,
-        "text_threshold": section.text_threshold,
-        "text_model": section.text_model,
-        "text_model_sha256": sha256_of(weights_path) if weights_path.is_file() else "",
-        "intervals": f"95 % of {section.num_bootstrap} bootstrap resamples of each task's pairs",
-        "floors": {
-            "majority": "most frequent train answer of the task, each label with its mean train mask",
-            "whole_object": "true labels with the whole object's mask; for objects all of the image's as one",
-            "usual_parts": "true categories (parts: and boxes), the parts usual in train, mean masks",
-            "shuffled_images": f"{SHUFFLED_MODEL} on images of other pairs",
-        },
-    }
+def _metrics(has_glamm: bool) -> dict[str, Metric[Any]]:
+    return {**ALL_METRICS, **(GLAMM_METRICS if has_glamm else {})}
 
 
-def _select(scores: Scores, metrics: Iterable[str]) -> Scores:
-    return {task: {name: by_metric[name] for name in metrics} for task, by_metric in scores.items()}
+def per_pair_schema(*, has_glamm: bool) -> pa.Schema:
+    """Return the columns of per_pair.parquet."""
+    columns = [(name, metric.arrow_type) for name, metric in _metrics(has_glamm).items()]
+    return pa.schema([("model", pa.string()), ("pair_id", pa.string()), ("task", pa.string()), *columns])
 
 
 def _per_pair_rows(

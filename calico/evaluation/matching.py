@@ -4,6 +4,10 @@ P predicted masks (best-ranked first) and T true masks of one image.
 """
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+# Far below any difference between two overlaps that matters, so it decides between equal ones only.
+_TIE_BREAK = 1e-9
 
 
 def greedy_by_overlap(
@@ -35,6 +39,24 @@ def greedy_by_overlap(
             used_predictions.add(prediction)
             used_truths.add(truth)
     return pairs
+
+
+def optimal_by_overlap(iou_PT: np.ndarray, is_preferred_PT: np.ndarray) -> list[tuple[int, int]]:
+    """Match one to one so that the sum of the IoUs is as large as it can be.
+
+    Args:
+        iou_PT: intersection over union.
+        is_preferred_PT: of assignments with the same sum, the one with most of these pairs is taken.
+
+    Returns:
+        (prediction, truth) indices with IoU above 0, in order of the predictions.
+    """
+    rows, columns = linear_sum_assignment(iou_PT + _TIE_BREAK * is_preferred_PT, maximize=True)
+    return [
+        (prediction, truth)
+        for prediction, truth in zip(rows.tolist(), columns.tolist(), strict=True)
+        if iou_PT[prediction, truth] > 0
+    ]
 
 
 def greedy_by_rank(iou_PT: np.ndarray, threshold: float) -> np.ndarray:

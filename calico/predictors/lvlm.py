@@ -29,12 +29,14 @@ class _Draft:
     """A generated answer, read but without masks yet.
 
     Attributes:
+        faults: what is wrong with the text, by reason.
         phrases: the usable phrases.
         states_MD, probability_M: of the [SEG] of each usable phrase.
     """
 
     text: str
     num_malformed: int
+    faults: tuple[tuple[str, int], ...]
     phrases: tuple[Phrase, ...]
     states_MD: Tensor
     probability_M: Tensor
@@ -122,9 +124,11 @@ class LvlmPredictor:
         # "[SEG]" spelled in ordinary tokens has no state; then no ordinal of this text can be trusted.
         usable = parsed.phrases if parsed.num_seg == len(answer.seg_states_MD) else ()
         ordinals = [ordinal for _, ordinal in usable]
+        faults = dict(parsed.faults) | ({} if answer.is_complete else {"unfinished": 1})
         return _Draft(
             text=text,
             num_malformed=parsed.num_malformed + len(parsed.phrases) - len(usable),
+            faults=tuple(sorted(faults.items())),
             phrases=tuple(phrase for phrase, _ in usable),
             states_MD=answer.seg_states_MD[ordinals],
             probability_M=answer.seg_log_probabilities_M[ordinals].exp(),
@@ -168,7 +172,8 @@ class LvlmPredictor:
             )
             for phrase, logits_GG, score in zip(draft.phrases, mask_logits_MGG, score_M.tolist(), strict=True)
         )
-        return Prediction(Answer(question.pair_id, question.task, draft.text, draft.num_malformed), masks)
+        answer = Answer(question.pair_id, question.task, draft.text, draft.num_malformed, draft.faults)
+        return Prediction(answer, masks)
 
     def _pixels(self, question: Question, image_index: int, logits_GG: Tensor) -> np.ndarray:
         (mask_HW,) = upsample_masks(

@@ -152,6 +152,7 @@ def _score_parts(metrics: scores.Metrics, models: Sequence[str], data_title: str
         ],
         "floor_table": scores.floor_table(metrics),
         "label_table": scores.label_table(metrics, models),
+        "strict_table": scores.strict_table(metrics, models),
     }
 
 

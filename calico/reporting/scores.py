@@ -31,6 +31,17 @@ FLOOR_TITLES: Mapping[str, str] = {
     "whole_object": "True labels, whole object",
     "usual_parts": "True categories, usual parts",
 }
+STRICT_TITLES: Mapping[str, str] = {
+    "class_AP50": "Class AP50",
+    "full_IoU": "Full IoU",
+    "named_precision": "Precision",
+    "named_recall": "Recall",
+    "named_F1": "F1",
+    "label_accuracy": "Label",
+    "presence": "Presence",
+    "absence": "Absence",
+    "correspondence": "Corresp.",
+}
 SUBJECT = "calico"
 
 Metrics = Mapping[str, Any]
@@ -106,6 +117,30 @@ def label_table(metrics: Metrics, models: Sequence[str]) -> Table:
     )
 
 
+def strict_table(metrics: Metrics, models: Sequence[str]) -> Table:
+    """Lay out the strict metrics: misses and surplus masks count, labels must be equal."""
+    definitions = metrics["definitions"]
+    return Table(
+        title="Strict metrics",
+        row_title="Method",
+        columns=tuple(Column(title, definitions[name]) for name, title in STRICT_TITLES.items()),
+        groups=tuple(
+            RowGroup(
+                TASK_TITLES[task],
+                (
+                    *(_strict_row(metrics, name, METHOD_TITLES[name], task) for name in models),
+                    *(_strict_row(metrics, name, title, task) for name, title in FLOOR_TITLES.items()),
+                ),
+            )
+            for task in (*TASKS, MEAN)
+        ),
+        note=(
+            f"Percent. Ranges: {definitions['intervals']}. A dash: the task's pairs have nothing to measure; "
+            "the mean is over the other tasks."
+        ),
+    )
+
+
 def floor_findings(metrics: Metrics) -> dict[str, str]:
     """Say of each floor where CALICO beats it and where not.
 
@@ -177,6 +212,19 @@ def _our_cells(metrics: Metrics, model: str, task: str, *, is_contest: bool = Tr
 def _floor_row(metrics: Metrics, floor: str, task: str) -> Row:
     cells = tuple(Cell(percent(metrics["floors"][floor][task][name])) for name in METRICS)
     return Row(FLOOR_TITLES[floor], cells, metrics["definitions"]["floors"][floor])
+
+
+def _strict_row(metrics: Metrics, name: str, title: str, task: str) -> Row:
+    scores, ranges = metrics["strict"][name][task], metrics["strict_intervals"].get(name, {}).get(task, {})
+    return Row(
+        title,
+        tuple(
+            Cell(percent(scores[metric]), percent_range(ranges[metric]) if metric in ranges else "")
+            if metric in scores
+            else Cell(NOT_MEASURED)
+            for metric in STRICT_TITLES
+        ),
+    )
 
 
 def _label_row(metrics: Metrics, name: str, title: str, measures: Mapping[str, str]) -> Row:

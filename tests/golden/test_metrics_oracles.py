@@ -19,38 +19,32 @@ from calico.core.masks import encode, iou_matrix
 from calico.errors import DataError
 from calico.evaluation.cases import ImageCase, PairCase
 from calico.evaluation.metrics.ap50 import combine_ap50, measure_ap50
+from calico.evaluation.metrics.class_ap50 import combine_class_ap50, measure_class_ap50
+from calico.evaluation.metrics.glamm import stopping_count
 from calico.evaluation.metrics.miou import mean_matched_iou
 from calico.evaluation.metrics.recall import count_found
 from calico.evaluation.metrics.text_similarity import TextSimilarity, find_text_model, load_text_model
 
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SECTION = EvaluateSection(
-    seed=0, text_model=TEXT_MODEL, text_threshold=0.5, iou_threshold=0.5, num_bootstrap=1
+    seed=0, text_model=TEXT_MODEL, text_threshold=0.5, iou_threshold=0.5, num_bootstrap=1, glamm=False
 )
 NUM_DATASETS, NUM_IMAGES = 100, 10
+LABELS = ("dog", "cat", "bird")
 
 
-def case_of(iou_PT: np.ndarray, scores_P: np.ndarray | None = None, similarity_PT: Any = None) -> ImageCase:
+def case_of(
+    iou_PT: np.ndarray, scores_P: np.ndarray | None = None, similarity_PT: Any = None, *, num_labels: int = 1
+) -> ImageCase:
+    """Deal the first labels out in turn."""
     num_predicted, num_true = iou_PT.shape
     return ImageCase(
-        ("dog",) * num_true,
-        ("dog",) * num_predicted,
+        tuple(LABELS[row % num_labels] for row in range(num_true)),
+        tuple(LABELS[row % num_labels] for row in range(num_predicted)),
         np.ones(num_predicted) if scores_P is None else scores_P,
         iou_PT,
         np.ones_like(iou_PT) if similarity_PT is None else np.asarray(similarity_PT),
     )
-
-
-def stopping_count(iou_PT: np.ndarray, similarity_PT: np.ndarray) -> int:
-    """Count as the released evaluator does: give up at the first largest IoU that fails a threshold."""
-    left_PT, found = iou_PT.copy(), 0
-    while True:
-        row, column = np.unravel_index(int(left_PT.argmax()), left_PT.shape)
-        if left_PT[row, column] < 0.5 or similarity_PT[row, column] < 0.5:
-            return found
-        found += 1
-        left_PT[row, :] = 0
-        left_PT[:, column] = 0
 
 
 def test_miou_oracles() -> None:
@@ -60,7 +54,7 @@ def test_miou_oracles() -> None:
 
 def test_a_stopping_matcher_finds_none_where_ours_finds_one() -> None:
     iou_PT, similarity_PT = np.array([[0.9, 0.2], [0.1, 0.6]]), np.array([[0.3, 0.9], [0.9, 0.9]])
-    assert stopping_count(iou_PT, similarity_PT) == 0
+    assert stopping_count(iou_PT.T, similarity_PT.T, SECTION) == 0
     assert count_found(case_of(iou_PT, similarity_PT=similarity_PT), SECTION) == 1
 
 
@@ -92,31 +86,32 @@ def dense_iou(predicted_PHW: np.ndarray, true_THW: np.ndarray) -> np.ndarray:
     return np.divide(shared_PT, joined_PT, out=np.zeros(shared_PT.shape), where=joined_PT > 0)
 
 
-def coco_ap50(images: list[Any], coco_class: Any, evaluator_class: Any) -> float:
+def coco_ap50(images: list[Any], coco_class: Any, evaluator_class: Any, *, num_labels: int = 1) -> float:
     """Score the images with a COCO evaluator; ids and file order follow our canonical order."""
     annotations, results = [], []
     for image_id, (true_THW, predicted_PHW, scores_P) in enumerate(images, start=1):
-        for mask_HW in true_THW:
+        for row, mask_HW in enumerate(true_THW):
             rle = encode(mask_HW).as_coco()
             box = coco_mask.toBbox(rle).tolist()
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0}
+                {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0}
+                | {"category_id": 1 + row % num_labels}
                 | {"segmentation": rle, "area": int(mask_HW.sum()), "bbox": box}
             )
         results += [
             {
                 "image_id": image_id,
-                "category_id": 1,
+                "category_id": 1 + row % num_labels,
                 "segmentation": encode(mask_HW).as_coco(),
                 "score": score,
             }
-            for mask_HW, score in zip(predicted_PHW, scores_P.tolist(), strict=True)
+            for row, (mask_HW, score) in enumerate(zip(predicted_PHW, scores_P.tolist(), strict=True))
         ]
     truth = coco_class()
     truth.dataset = {
         "images": [{"id": number, "height": 24, "width": 32} for number in range(1, len(images) + 1)],
         "annotations": annotations,
-        "categories": [{"id": 1, "name": "mask"}],
+        "categories": [{"id": 1 + row, "name": LABELS[row]} for row in range(num_labels)],
     }
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
@@ -133,18 +128,22 @@ def datasets() -> list[list[Any]]:
     return [[random_image(generator) for _ in range(NUM_IMAGES)] for _ in range(NUM_DATASETS)]
 
 
-def our_ap50(images: list[Any]) -> float:
-    pairs = [
+def our_pairs(images: list[Any], *, num_labels: int = 1) -> list[PairCase]:
+    return [
         PairCase(
             f"{number:03d}",
             "common_parts",
             tuple(
-                case_of(dense_iou(predicted, true), scores)
+                case_of(dense_iou(predicted, true), scores, num_labels=num_labels)
                 for true, predicted, scores in images[number : number + 2]
             ),
         )
         for number in range(0, len(images), 2)
     ]
+
+
+def our_ap50(images: list[Any]) -> float:
+    pairs = our_pairs(images)
     detections = [measure_ap50(pair, SECTION) for pair in pairs]
     return float(combine_ap50(detections, np.ones((1, len(pairs))))[0])
 
@@ -160,6 +159,19 @@ def test_ap50_equals_cocoeval(datasets: list[list[Any]], evaluators: Callable[[]
     classes = evaluators()
     differences = [abs(our_ap50(images) - coco_ap50(images, *classes)) for images in datasets]
     assert max(differences) < 1e-12
+
+
+@pytest.mark.parametrize("evaluators", [lambda: (COCO, COCOeval), faster_coco], ids=["pycocotools", "faster"])
+def test_class_ap50_equals_cocoeval(
+    datasets: list[list[Any]], evaluators: Callable[[], tuple[Any, Any]]
+) -> None:
+    # Worst difference measured over the 100 data sets: 5.6e-17.
+    classes = evaluators()
+    for images in datasets:
+        pairs = our_pairs(images, num_labels=3)
+        measured = [measure_class_ap50(pair, SECTION) for pair in pairs]
+        ours = combine_class_ap50(measured, np.ones((1, len(pairs))))[0]
+        assert abs(ours - coco_ap50(images, *classes, num_labels=3)) < 1e-12
 
 
 def test_iou_equals_dense_masks(datasets: list[list[Any]]) -> None:

@@ -87,7 +87,7 @@ def test_calico_learns_four_pairs_by_heart(tmp_path):
         config, "calico", artifacts_path=tmp_path, output_path=tmp_path / "finetune" / "calico", run=Run()
     )
     images = open_images(config, "calico", tmp_path)
-    predictor = open_predictor(config, "calico", tmp_path, pairs, images)
+    predictor = open_predictor(config, "calico", tmp_path, images)
     questions, answers = questions_as_trained(pairs, images, config.finetune.seed)
     predictions = predictor.predict(questions)
     assert [prediction.answer.text for prediction in predictions] == answers

@@ -199,3 +199,84 @@ def test_wrong_arguments_are_one_line(capsys, arguments, message):
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.fixture
+def scored_world(finished_run, monkeypatch):
+    """Two pairs of one task, the perfect predictions, and a text model that counts shared words."""
+    import numpy as np
+
+    from calico.core import tables
+    from calico.core.masks import encode
+    from calico.core.records import ImageRecord, ObjectInstance, PairSample, PredictedMask, Target
+    from calico.evaluation import external
+
+    mask = encode(np.eye(8, dtype=bool))
+    folder = finished_run.parent.parent
+    images = [ImageRecord(f"i{row}", "s", f"{row}.png", 8, 8, "test") for row in range(3)]
+    objects = [ObjectInstance(f"i{row}#0", f"i{row}", "dog", mask) for row in range(3)]
+    pairs = [
+        PairSample(
+            f"p{row}",
+            "common_objects",
+            "s",
+            (f"i{row}", f"i{row + 1}"),
+            tuple(Target(index, "dog", f"i{row + index}#0", None) for index in range(2)),
+        )
+        for row in range(2)
+    ]
+    tables.write_images(folder / "unify/images.parquet", images)
+    tables.write_objects(folder / "unify/objects.parquet", objects)
+    tables.write_parts(folder / "unify/parts.parquet", [])
+    tables.write_pairs(folder / "pair/test.parquet", pairs)
+    perfect = [
+        PredictedMask(pair.pair_id, pair.task, index, "dog", mask, 1.0)
+        for pair in pairs
+        for index in range(2)
+    ]
+    tables.write_predictions(folder / "perfect.parquet", perfect)
+    tables.write_predictions(folder / "half.parquet", perfect[:2])
+    monkeypatch.setattr(external, "find_text_model", lambda name: folder)
+    monkeypatch.setattr(external, "load_text_model", lambda path: lambda texts: np.ones((len(texts), 1)))
+    return folder
+
+
+def test_evaluate_prints_every_family_and_writes_the_values(scored_world, capsys):
+    command = ["evaluate", "half.parquet", "--pairs", "pair/test.parquet", "--against", "perfect.parquet"]
+    code, output, error = run_cli([*command, "--glamm", "--out", "out/m.json"], capsys)
+    assert (code, error) == (0, "")
+    table, _, differences = output.partition("\ndifference ")
+    lines = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
+    assert lines["half.parquet:"] == ["2", "predictions,", "left", "out:", "none"]
+    for family in ("paper", "labels", "strict", "glamm"):
+        assert lines[family] == ["common_objects", "mean"]
+    assert lines["glamm_Recall"][0] == "0.500"
+    assert differences.startswith("      common_objects        mean\n")
+    assert "\nRecall           -0.500 (p " in differences
+    written = json.loads((scored_world / "out" / "m.json").read_text())
+    assert written["scores"]["mean"]["Recall"] == 0.5
+    assert written["differences"]["mean"]["Recall"]["difference"] == -0.5
+
+
+def test_evaluate_writes_the_truth_for_coco_tools(scored_world, capsys):
+    code, output, _ = run_cli(["evaluate", "--pairs", "pair/test.parquet", "--coco-truth", "t.json"], capsys)
+    assert (code, output) == (0, "")
+    assert len(json.loads((scored_world / "t.json").read_text())["annotations"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.csv"], "a.csv: the name ends in '.csv'"),
+        (["none.json"], "none.json: no such file"),
+        (["params.yaml"], "params.yaml: the name ends in '.yaml'"),
+        ([], "nothing to do: give a FILE of predictions, or --coco-truth"),
+        (["perfect.parquet", "--truth", "nowhere"], "nowhere/images.parquet: no such file"),
+        (["perfect.parquet", "--pairs", "perfect.parquet"], "perfect.parquet: columns are pair_id"),
+    ],
+)
+def test_evaluate_says_in_one_sentence_what_is_wrong(scored_world, capsys, arguments, message):
+    code, output, error = run_cli(["evaluate", "--pairs", "pair/test.parquet", *arguments], capsys)
+    assert (code, output) == (2, "")
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1

@@ -78,6 +78,19 @@ _ITEM = re.compile(
 )
 
 
+# What can be wrong with an answer. The last is known to the generator only: no end within the length limit.
+FAULTS = (
+    "empty_text",
+    "no_seg",
+    "seg_without_image",
+    "unknown_image",
+    "unbalanced_phrase",
+    "empty_label",
+    "unfinished",
+)
+_LONE_SEG = re.compile(rf"{re.escape(SEG)}(?!\s*\(IMAGE[0-9]{{1,3}}\))")
+
+
 @dataclass(frozen=True)
 class ParsedAnswer:
     """What an answer says.
@@ -86,11 +99,13 @@ class ParsedAnswer:
         phrases: each usable phrase with the ordinal of its [SEG] among all [SEG] of the answer, from 0.
         num_seg: how many [SEG] the answer holds.
         num_malformed: how many phrases or [SEG] are part of no complete item, or name no image of the pair.
+        faults: how often each of `FAULTS` but the last occurs; only those that do.
     """
 
     phrases: tuple[tuple[Phrase, int], ...]
     num_seg: int
     num_malformed: int
+    faults: Mapping[str, int]
 
 
 def choose_wording(task: str, pair_id: str, seed: int) -> tuple[int, int]:
@@ -185,12 +200,24 @@ def parse_answer(text: str, num_images: int) -> ParsedAnswer:
     """
     num_seg, num_opened = text.count(SEG), text.count(PHRASE_START)
     phrases: list[tuple[Phrase, int]] = []
+    faults = {
+        "empty_text": int(not text.strip()),
+        "no_seg": int(bool(text.strip()) and num_seg == 0),
+        "seg_without_image": len(_LONE_SEG.findall(text)),
+        "unbalanced_phrase": abs(num_opened - text.count(PHRASE_END)),
+        "unknown_image": 0,
+        "empty_label": 0,
+    }
     for match in _ITEM.finditer(text):
         label = _ARTICLE.sub("", " ".join(match["words"].split()))
         image_index = int(match["number"]) - 1
         if label and 0 <= image_index < num_images:
             phrases.append((Phrase(label, image_index), text.count(SEG, 0, match.start())))
-    return ParsedAnswer(tuple(phrases), num_seg, max(num_seg, num_opened) - len(phrases))
+        faults["empty_label"] += not label
+        faults["unknown_image"] += not 0 <= image_index < num_images
+    num_malformed = max(num_seg, num_opened) - len(phrases)
+    found = {reason: count for reason, count in faults.items() if count}
+    return ParsedAnswer(tuple(phrases), num_seg, num_malformed, found)
 
 
 def corpus(labels: Iterable[str]) -> Iterator[str]:

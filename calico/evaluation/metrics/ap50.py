@@ -13,6 +13,7 @@ from calico.evaluation.metrics.metric import Metric
 
 _IOU_THRESHOLD = 0.5
 _RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
+_MAX_CELLS = 1 << 21  # of a resamples x predictions array: 16 MB each
 _SPACING = np.spacing(1)  # COCOeval's guard against 0 / 0; kept so that the values are its own
 
 
@@ -47,24 +48,34 @@ def combine_ap50(detections: Sequence[Detections], weights_RK: np.ndarray) -> np
     scores_P = np.array([score for pair in detections for score in pair.scores])
     is_hit_P = np.array([hit for pair in detections for hit in pair.is_hit], dtype=bool)
     order = np.argsort(-scores_P, kind="stable")
-    weights_RP = weights_RK[:, pair_index_P[order]]
-    return np.array(
-        [
-            _average_precision(weights_P * is_hit_P[order], weights_P, num_true)
-            for weights_P, num_true in zip(weights_RP, num_true_R, strict=True)
-        ]
-    )
+    return average_precisions(is_hit_P[order], weights_RK[:, pair_index_P[order]], num_true_R)
 
 
-def _average_precision(hits_P: np.ndarray, weights_P: np.ndarray, num_true: float) -> float:
-    if len(hits_P) == 0 or num_true == 0:
-        return 0.0
-    num_hits_P = np.cumsum(hits_P)
-    precision_P = num_hits_P / (np.cumsum(weights_P) + _SPACING)
-    envelope_P = np.maximum.accumulate(precision_P[::-1])[::-1]
-    first_P = np.searchsorted(num_hits_P / num_true, _RECALL_LEVELS, side="left")
-    reached = first_P[first_P < len(envelope_P)]
-    return float(envelope_P[reached].sum() / len(_RECALL_LEVELS))
+def average_precisions(is_hit_P: np.ndarray, weights_RP: np.ndarray, num_true_R: np.ndarray) -> np.ndarray:
+    """Average precision over 101 recall levels, for R weightings of P ranked predictions at once.
+
+    Returns:
+        R values; 0 where a weighting has no true mask or there is no prediction.
+
+    Source: pycocotools COCOeval.accumulate. A level counts the best precision at any recall from it on; here
+    each prediction takes the levels that it is the first to reach.
+    """
+    values_R = np.zeros(len(weights_RP))
+    chunk = max(1, _MAX_CELLS // max(1, len(is_hit_P)))
+    for start in range(0, len(weights_RP) if len(is_hit_P) else 0, chunk):
+        rows = slice(start, start + chunk)
+        values_R[rows] = _average_precisions(is_hit_P, weights_RP[rows], num_true_R[rows])
+    return values_R
+
+
+def _average_precisions(is_hit_P: np.ndarray, weights_RP: np.ndarray, num_true_R: np.ndarray) -> np.ndarray:
+    num_hits_RP = np.cumsum(weights_RP * is_hit_P, axis=1, dtype=np.float64)
+    precision_RP = num_hits_RP / (np.cumsum(weights_RP, axis=1) + _SPACING)
+    envelope_RP = np.maximum.accumulate(precision_RP[:, ::-1], axis=1)[:, ::-1]
+    recall_RP = num_hits_RP / np.maximum(num_true_R, 1)[:, None]
+    num_reached_RP = np.searchsorted(_RECALL_LEVELS, recall_RP, side="right")
+    num_first_RP = np.diff(num_reached_RP, axis=1, prepend=0)
+    return np.where(num_true_R > 0, (num_first_RP * envelope_RP).sum(axis=1) / len(_RECALL_LEVELS), 0.0)
 
 
 AP50 = Metric(

@@ -24,7 +24,8 @@ class Metric(Generic[Measurement]):
     Attributes:
         definition: one sentence for metrics.json; docs/metrics.md holds the worked example.
         measure: gives what one pair contributes.
-        combine: gives R values in [0, 1] for K measurements and weights of shape (R, K).
+        combine: gives R values in [0, 1] for K measurements and weights of shape (R, K); NaN where the pairs
+            offer nothing to measure, and then the value is left out.
         arrow_type: type of a measurement in per_pair.parquet.
     """
 
@@ -49,3 +50,9 @@ def combine_shares(shares: Sequence[Share], weights_RK: np.ndarray) -> np.ndarra
     totals_K, numbers_K = np.array(shares, dtype=np.float64).reshape(-1, 2).T
     numbers_R = weights_RK @ numbers_K
     return np.divide(weights_RK @ totals_K, numbers_R, out=np.zeros_like(numbers_R), where=numbers_R > 0)
+
+
+def combine_if_any(shares: Sequence[Share], weights_RK: np.ndarray) -> np.ndarray:
+    """Return the same as `combine_shares`, but NaN where nothing was counted: for what few pairs offer."""
+    numbers_R = weights_RK @ np.array([share.number for share in shares], dtype=np.float64)
+    return np.where(numbers_R > 0, combine_shares(shares, weights_RK), np.nan)

@@ -76,6 +76,55 @@ def test_damaged_run_lengths_are_refused(rle: Rle, match: str) -> None:
         masks.decode(rle)
 
 
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.binary(max_size=12), st.integers(-1, 6), st.integers(-1, 6)),
+            st.tuples(
+                st.text("0123456789:OP@bdQo`", max_size=6).map(str.encode),
+                st.integers(1, 6),
+                st.integers(1, 6),
+            ),
+            st.tuples(st.integers(0, 99), st.integers(1, 6), st.integers(1, 6)),
+        ),
+        max_size=8,
+    )
+)
+@settings(max_examples=400)
+def test_many_masks_are_judged_as_one_by_one(drawn: list[tuple[bytes | int, int, int]]) -> None:
+    """A number stands for a real mask; damaged ones beside it must not change its verdict."""
+    rles = [
+        masks.encode(random_mask(counts, height, width))
+        if isinstance(counts, int)
+        else Rle(height, width, counts)
+        for counts, height, width in drawn
+    ]
+
+    def passes(rle: Rle) -> bool:
+        try:
+            masks.validate(rle)
+        except DataError:
+            return False
+        return True
+
+    assert masks.are_valid(rles).tolist() == [passes(rle) for rle in rles]
+
+
+def test_runs_that_would_overflow_are_refused() -> None:
+    huge = b"oooooooO" * 3
+    assert masks.are_valid([Rle(4, 4, b"oooooo?" * 200), Rle(4, 4, huge), Rle(4, 4, b"`0")]).tolist() == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_more_masks_than_are_read_at_once() -> None:
+    rles = [masks.encode(random_mask(seed, 9, 7)) for seed in range(600)]
+    rles[300] = Rle(9, 7, b"1")
+    assert np.flatnonzero(~masks.are_valid(rles)).tolist() == [300]
+
+
 @given(seed=st.integers(0, 10_000), num_predicted=st.integers(0, 5), num_true=st.integers(0, 5))
 def test_iou_is_that_of_the_pixels(seed: int, num_predicted: int, num_true: int) -> None:
     predicted = [random_mask(seed + index, 12, 9) for index in range(num_predicted)]

@@ -67,7 +67,9 @@ def test_area_is_stored(tmp_path: Path) -> None:
 
 def test_other_columns_are_refused(tmp_path: Path) -> None:
     tables.write_answers(tmp_path / "images.parquet", CONTENTS["answers"])
-    with pytest.raises(DataError, match="columns are pair_id, task, text, num_malformed, expected image_id"):
+    with pytest.raises(
+        DataError, match="columns are pair_id, task, text, num_malformed, faults, expected image_id"
+    ):
         tables.read_images(tmp_path / "images.parquet")
 
 

@@ -103,7 +103,7 @@ def embed_words() -> Callable[[Sequence[str]], np.ndarray]:
 @pytest.fixture(scope="session")
 def section() -> EvaluateSection:
     return EvaluateSection(
-        seed=1, text_model="words", text_threshold=0.5, iou_threshold=0.5, num_bootstrap=50
+        seed=1, text_model="words", text_threshold=0.5, iou_threshold=0.5, num_bootstrap=50, glamm=False
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calico.evaluation.bootstrap import interval, resample
+from calico.evaluation.bootstrap import interval, resample, resample_runs, sign_probability
 
 
 def test_rows_are_draws_with_replacement() -> None:
@@ -32,3 +32,42 @@ def test_interval_of_a_mean_is_the_textbook_one() -> None:
     assert interval(means_R) == pytest.approx(
         (values_K.mean() - half_width, values_K.mean() + half_width), abs=4e-3
     )
+
+
+def test_resamples_without_a_value_do_not_count() -> None:
+    values_R = np.concatenate([np.linspace(0.0, 1.0, 1001), np.full(50, np.nan)])
+    assert interval(values_R) == pytest.approx((0.025, 0.975))
+
+
+@pytest.mark.parametrize(
+    ("difference_R", "expected"),
+    [
+        (np.full(999, 0.1), 2 / 1000),
+        (np.full(999, -0.1), 2 / 1000),
+        (np.zeros(999), 1.0),
+        (np.array([-1.0] * 9 + [1.0] * 90), 2 * 10 / 100),
+        (np.array([-1.0] * 9 + [1.0] * 90 + [np.nan] * 50), 2 * 10 / 100),
+    ],
+)
+def test_sign_probability_by_hand(difference_R: np.ndarray, expected: float) -> None:
+    assert sign_probability(difference_R) == pytest.approx(expected)
+
+
+def test_a_paired_difference_is_surer_than_two_intervals() -> None:
+    """The same pairs are hard for both models: their difference varies less than either."""
+    generator = np.random.default_rng(5)
+    hardness_K = generator.random(200)
+    weights_RK = resample(200, 1000, seed=1, task="t")
+    first_R, second_R = weights_RK @ (hardness_K + 0.05) / 200, weights_RK @ hardness_K / 200
+    assert interval(first_R)[0] < interval(second_R)[1]
+    assert interval(first_R - second_R) == pytest.approx((0.05, 0.05))
+    assert sign_probability(first_R - second_R) == pytest.approx(2 / 1001)
+
+
+def test_runs_add_their_own_spread() -> None:
+    values_R = np.random.default_rng(0).normal(0.5, 0.01, size=500)
+    assert np.array_equal(resample_runs(values_R[None], seed=1), values_R)
+    runs_SR = values_R[None] + np.array([[-0.1], [0.0], [0.1]])
+    low, high = interval(resample_runs(runs_SR, seed=1))
+    assert high - low > 2 * (interval(values_R)[1] - interval(values_R)[0])
+    assert np.array_equal(resample_runs(runs_SR, seed=1), resample_runs(runs_SR, seed=1))

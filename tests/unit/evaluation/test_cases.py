@@ -75,6 +75,15 @@ def test_a_target_without_annotation_is_an_error(world: Any, embed_words: Any) -
         build_cases(world.test_pairs, truth, {}, TextSimilarity(LABELS, embed_words))
 
 
+def test_a_damaged_true_mask_is_an_error(world: Any, embed_words: Any) -> None:
+    damaged = replace(world.truth.objects["test/1#dog"], rle=Rle(20, 30, b"1"))
+    truth = replace(world.truth, objects={**world.truth.objects, "test/1#dog": damaged})
+    with pytest.raises(
+        DataError, match=r"true mask 'test/1#dog': RLE runs cover 1 pixels.*Run the stage unify"
+    ):
+        build_cases(world.test_pairs, truth, {}, TextSimilarity(LABELS, embed_words))
+
+
 def test_case_of_one_image(world: Any, embed_words: Any) -> None:
     predictions = [predict("the dog", 0.3), predict("cat", 0.8, box(0, 4, 10, 9))]
     groups, _ = usable_predictions(predictions, world.test_pairs, world.truth)

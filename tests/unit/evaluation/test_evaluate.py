@@ -18,7 +18,7 @@ from calico.core.tokens import TASKS
 from calico.errors import DataError
 from calico.evaluation import evaluate as module
 from calico.evaluation.evaluate import evaluate
-from calico.evaluation.metrics import EXTRA_METRICS, METRICS
+from calico.evaluation.metrics import EXTRA_METRICS, GLAMM_METRICS, METRICS, STRICT_METRICS
 
 MODELS = ("calico", "lisa")
 FLOORS = ("majority", "whole_object", "usual_parts", "shuffled_images")
@@ -57,9 +57,9 @@ def run(
     (tmp_path / "model").mkdir()
     monkeypatch.setattr(module, "load_text_model", lambda _: embed_words)
 
-    def run_in(folder: Path) -> dict[str, Any]:
+    def run_in(folder: Path, **changes: Any) -> dict[str, Any]:
         return evaluate(
-            section.model_copy(update={"text_model": str(tmp_path / "model")}),
+            section.model_copy(update={"text_model": str(tmp_path / "model"), **changes}),
             models=MODELS,
             pair_path=folder / "pair",
             unify_path=folder / "unify",
@@ -76,7 +76,10 @@ def test_metrics_json_holds_what_the_report_reads(
     write_world(tmp_path)
     metrics = run(tmp_path)
     assert read_json(tmp_path / "evaluate/metrics.json") == json.loads(json.dumps(metrics))
-    assert set(metrics) == {"models", "floors", "labels", "intervals", "test", "malformed", "definitions"}
+    assert set(metrics) == {
+        *("models", "floors", "labels", "intervals", "test", "malformed", "definitions"),
+        *("strict", "strict_intervals", "differences"),
+    }
     assert tuple(metrics["models"]) == MODELS
     assert tuple(metrics["floors"]) == FLOORS
     for scores in (*metrics["models"].values(), *metrics["floors"].values()):
@@ -90,6 +93,12 @@ def test_metrics_json_holds_what_the_report_reads(
     assert metrics["floors"]["shuffled_images"]["mean"] == dict.fromkeys(METRICS, 0.0)
     assert metrics["intervals"]["calico"]["unique_parts"] == {name: [1.0, 1.0] for name in METRICS}
     assert metrics["labels"]["usual_parts"]["mean"] == dict.fromkeys(EXTRA_METRICS, 1.0)
+    assert set(metrics["strict"]) == {*MODELS, *FLOORS}
+    assert metrics["strict"]["calico"]["mean"] == dict.fromkeys(STRICT_METRICS, 1.0)
+    assert metrics["strict"]["lisa"]["unique_parts"]["named_F1"] == 0.0
+    assert metrics["strict_intervals"]["calico"]["mean"] == {name: [1.0, 1.0] for name in STRICT_METRICS}
+    difference = metrics["differences"]["calico"]["lisa"]["unique_parts"]["Recall"]
+    assert difference == {"difference": 1.0, "interval": [1.0, 1.0], "p": round(2 / 51, 6)}
     assert metrics["test"] == {
         "pairs": 3,
         "images": 3,
@@ -155,9 +164,12 @@ def test_malformed_answers_and_masks_are_counted(
     other_size = encode(np.ones((30, 20), dtype=bool))
     broken = [replace(world.perfect()[0], rle=other_size), replace(world.perfect()[0], image_index=8)]
     tables.write_predictions(folder / "predictions.parquet", broken)
-    tables.write_answers(folder / "answers.parquet", [Answer("o1", "common_objects", "", 3)])
+    answer = Answer("o1", "common_objects", "", 3, (("no_seg", 1), ("unfinished", 1)))
+    tables.write_answers(folder / "answers.parquet", [answer])
     metrics = run(tmp_path)
     assert metrics["malformed"]["lisa"] == {
+        "answers_without_masks": 0,
+        "reasons": {"no_seg": 1, "unfinished": 1},
         "answers": 1,
         "missing_answers": 2,
         "malformed_answers": 1,
@@ -169,6 +181,24 @@ def test_malformed_answers_and_masks_are_counted(
     }
     assert metrics["malformed"]["calico"]["malformed_answers"] == 1
     assert metrics["models"]["lisa"]["mean"] == dict.fromkeys(METRICS, 0.0)
+
+
+def test_the_glamm_switch_adds_and_changes_nothing_else(
+    write_world: Callable[..., None], run: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_world(tmp_path)
+    without = run(tmp_path)
+    metrics = run(tmp_path, glamm=True)
+    assert set(metrics["glamm"]) == {*MODELS, *FLOORS}
+    assert metrics["glamm"]["calico"]["common_parts"] == dict.fromkeys(GLAMM_METRICS, 1.0)
+    # The image without a target counts 0 there.
+    assert metrics["glamm"]["calico"]["unique_parts"]["glamm_mIoU"] == 0.5
+    assert read_parquet(tmp_path / "evaluate/per_pair.parquet")[0]["glamm_Recall"] == {
+        "total": 2.0,
+        "number": 2,
+    }
+    for name in ("models", "floors", "labels", "strict", "intervals", "strict_intervals"):
+        assert metrics[name] == without[name]
 
 
 def test_nothing_is_written_when_an_input_is_missing(

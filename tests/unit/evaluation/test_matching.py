@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calico.evaluation.matching import greedy_by_overlap, greedy_by_rank
+from calico.evaluation.matching import greedy_by_overlap, greedy_by_rank, optimal_by_overlap
 
 
 def take_maximum_again_and_again(iou_PT: np.ndarray) -> list[tuple[int, int]]:
@@ -72,7 +72,30 @@ def test_rank_by_hand(iou_PT: list[list[float]], expected: list[bool]) -> None:
     assert greedy_by_rank(np.array(iou_PT), 0.5).tolist() == expected
 
 
+@settings(max_examples=150, deadline=None)
+@given(matrices(), st.integers(0, 1000))
+def test_the_optimal_matching_is_the_best_of_all(iou_PT: np.ndarray, seed: int) -> None:
+    is_preferred_PT = np.random.default_rng(seed).random(iou_PT.shape) < 0.4
+    matches = optimal_by_overlap(iou_PT, is_preferred_PT)
+    assert len({row for row, _ in matches}) == len({column for _, column in matches}) == len(matches)
+    assert all(iou_PT[match] > 0 for match in matches)
+    num_rows, num_columns = iou_PT.shape
+    candidates = [
+        list(zip(rows, columns, strict=True))
+        for size in range(min(iou_PT.shape) + 1)
+        for rows in itertools.combinations(range(num_rows), size)
+        for columns in itertools.permutations(range(num_columns), size)
+    ]
+
+    def worth(pairs: list[tuple[int, int]]) -> tuple[float, int]:
+        total = round(sum(float(iou_PT[pair]) for pair in pairs), 6)
+        return total, sum(bool(is_preferred_PT[pair]) for pair in pairs if iou_PT[pair] > 0)
+
+    assert worth(matches) == max(worth(pairs) for pairs in candidates)
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0)])
 def test_nothing_to_match(shape: tuple[int, int]) -> None:
     assert greedy_by_overlap(np.zeros(shape)) == []
+    assert optimal_by_overlap(np.zeros(shape), np.zeros(shape, dtype=bool)) == []
     assert greedy_by_rank(np.zeros(shape), 0.5).tolist() == [False] * shape[0]

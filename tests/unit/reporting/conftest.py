@@ -10,8 +10,9 @@ from calico.core.records import Answer, PredictedMask
 from calico.core.tokens import TASKS
 from calico.data.pairs.annotation_arrays import read_annotations
 from calico.data.pairs.statistics import Tally
-from calico.evaluation.evaluate import _PER_PAIR
+from calico.evaluation.evaluate import per_pair_schema
 from calico.reporting.paper_results import METRICS
+from calico.reporting.scores import STRICT_TITLES
 from tests.pair_blocks import to_blocks
 from tests.small_artifacts import write_tables
 
@@ -32,7 +33,18 @@ def make_metrics():
         name: {task: dict.fromkeys(LABEL_METRICS, value) for task in (*TASKS, "mean")}
         for name, value in (values | floors).items()
     }
+    strict = {
+        name: {task: dict.fromkeys(STRICT_TITLES, value) for task in (*TASKS, "mean")}
+        for name, value in (values | floors).items()
+    }
+    for by_task in strict.values():
+        del by_task["common_parts"]["absence"]
     return {
+        "strict": strict,
+        "strict_intervals": {
+            name: {task: {metric: [0.1, 0.9] for metric in found} for task, found in strict[name].items()}
+            for name in values
+        },
         "models": {name: scores(value) for name, value in values.items()},
         "floors": {name: scores(value) for name, value in floors.items()},
         "labels": labels,
@@ -40,7 +52,7 @@ def make_metrics():
         "test": {"pairs": 18, "images": 6},
         "malformed": {name: {"answers": 18, "malformed_answers": 2} for name in values},
         "definitions": {
-            **{name: f"what {name} is" for name in (*METRICS, *LABEL_METRICS)},
+            **{name: f"what {name} is" for name in (*METRICS, *LABEL_METRICS, *STRICT_TITLES)},
             "intervals": "95 % of 10 resamples",
             "text_model": "a text model",
             "floors": {name: f"what {name} knows" for name in floors},
@@ -105,7 +117,7 @@ def _write_per_pair(path, pairs):
         for model in MODELS
         for pair in pairs
     ]
-    write_parquet(path / "evaluate" / "per_pair.parquet", rows, _PER_PAIR)
+    write_parquet(path / "evaluate" / "per_pair.parquet", rows, per_pair_schema(has_glamm=False))
 
 
 def _write_logs(path):

@@ -86,3 +86,14 @@ def test_order_is_stated_where_intervals_are_apart(metrics):
 def test_malformed_answers_are_counted_for_each_model(metrics, model):
     metrics["malformed"][model]["malformed_answers"] = 7
     assert "7 of 18" in scores.malformed_finding(metrics, MODELS)
+
+
+def test_strict_table_gives_ranges_to_models_and_a_dash_where_nothing_could_be_measured(metrics):
+    table = scores.strict_table(metrics, MODELS)
+    parts = table.groups[1]
+    assert [row.title for row in parts.rows[3:]] == [*scores.FLOOR_TITLES.values()]
+    absence = [*scores.STRICT_TITLES].index("absence")
+    assert {row.cells[absence].text for row in parts.rows} == {"\N{EN DASH}"}
+    assert parts.rows[0].cells[0].detail == "10.0 to 90.0"
+    assert parts.rows[-1].cells[0].detail == ""
+    assert all(column.definition for column in table.columns)

@@ -189,3 +189,34 @@ def test_bad_requests_are_refused() -> None:
         conversation.render_answer("common_parts", [])
     with pytest.raises(DataError, match=r"span \(3, 9\) does not follow position 0 of 5"):
         conversation.render_caption("A dog", [(3, 9)])
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("<p> the dog </p> [SEG] (IMAGE1)", {}),
+        ("", {"empty_text": 1}),
+        (" \n", {"empty_text": 1}),
+        ("I see a dog.", {"no_seg": 1}),
+        ("<p> the dog </p>", {"no_seg": 1}),
+        ("<p> the dog </p> [SEG] and [SEG](IMAGE2)", {"seg_without_image": 1}),
+        ("<p> the dog </p> [SEG] (IMAGE9)", {"unknown_image": 1}),
+        ("<p> the dog </p> [SEG] (IMAGE0)", {"unknown_image": 1}),
+        ("<p> the dog [SEG] (IMAGE1)", {"unbalanced_phrase": 1}),
+        ("the dog </p> </p> [SEG] (IMAGE1)", {"unbalanced_phrase": 2}),
+        ("<p> the </p> [SEG] (IMAGE1)", {}),
+        ("<p> </p> [SEG] (IMAGE1)", {"empty_label": 1}),
+        ("<p> dog </p> [SEG] " * 1000, {"seg_without_image": 1000}),
+    ],
+)
+def test_what_is_wrong_is_counted_by_reason(text: str, faults: dict[str, int]) -> None:
+    assert conversation.parse_answer(text, 2).faults == faults
+
+
+@given(
+    st.lists(st.sampled_from(["<p>", "</p>", "[SEG]", "(IMAGE1)", "(IMAGE9)", "the dog", " "]), max_size=30)
+)
+def test_reasons_are_known_and_positive(pieces: list[str]) -> None:
+    faults = conversation.parse_answer("".join(pieces), 2).faults
+    assert set(faults) <= set(conversation.FAULTS[:-1])
+    assert all(count > 0 for count in faults.values())
