@@ -28,7 +28,8 @@ def main(profile: str) -> None:
         run.log_metrics(
             {
                 f"{model}/{task}/{name}": value
-                for model, scores in {**metrics["models"], **metrics["floors"]}.items()
+                for family in ("models", "floors", "strict")
+                for model, scores in metrics[family].items()
                 for task in (*TASKS, "mean")
                 for name, value in scores[task].items()
             }

@@ -14,10 +14,12 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from benchmarks.glamm_shaped import miou_and_recall
 from calico.config import EvaluateSection
 from calico.core.masks import encode, iou_matrix
 from calico.errors import DataError
 from calico.evaluation.cases import ImageCase, PairCase
+from calico.evaluation.metrics import GLAMM_METRICS
 from calico.evaluation.metrics.ap50 import combine_ap50, measure_ap50
 from calico.evaluation.metrics.class_ap50 import combine_class_ap50, measure_class_ap50
 from calico.evaluation.metrics.glamm import stopping_count
@@ -128,13 +130,24 @@ def datasets() -> list[list[Any]]:
     return [[random_image(generator) for _ in range(NUM_IMAGES)] for _ in range(NUM_DATASETS)]
 
 
+def similar(predicted: np.ndarray, true: np.ndarray, num_labels: int) -> np.ndarray:
+    """Return 1 where two masks have the same label, else 0."""
+    rows_P1, columns_1T = np.arange(len(predicted))[:, None], np.arange(len(true))[None]
+    return (rows_P1 % num_labels == columns_1T % num_labels).astype(float)
+
+
 def our_pairs(images: list[Any], *, num_labels: int = 1) -> list[PairCase]:
     return [
         PairCase(
             f"{number:03d}",
             "common_parts",
             tuple(
-                case_of(dense_iou(predicted, true), scores, num_labels=num_labels)
+                case_of(
+                    dense_iou(predicted, true),
+                    scores,
+                    similar(predicted, true, num_labels),
+                    num_labels=num_labels,
+                )
                 for true, predicted, scores in images[number : number + 2]
             ),
         )
@@ -159,6 +172,29 @@ def test_ap50_equals_cocoeval(datasets: list[list[Any]], evaluators: Callable[[]
     classes = evaluators()
     differences = [abs(our_ap50(images) - coco_ap50(images, *classes)) for images in datasets]
     assert max(differences) < 1e-12
+
+
+def test_the_glamm_family_equals_a_loop_of_the_released_shape(datasets: list[list[Any]]) -> None:
+    def embed(labels: Any) -> np.ndarray:
+        return np.array([[float(label == name) for name in LABELS] for label in labels])
+
+    for images in datasets[:30]:
+        truth, results = [], []
+        for image_id, (true_THW, predicted_PHW, _) in enumerate(images):
+            for found, masks in ((truth, true_THW), (results, predicted_PHW)):
+                found += [
+                    {"image_id": image_id, "category_id": row % 3, "segmentation": encode(mask_HW).as_coco()}
+                    for row, mask_HW in enumerate(masks)
+                ]
+        expected = miou_and_recall(
+            range(NUM_IMAGES), truth, results, names=dict(enumerate(LABELS)), embed=embed
+        )
+        pairs = our_pairs(images, num_labels=3)
+        actual = []
+        for name in ("glamm_mIoU", "glamm_Recall"):
+            measured = [GLAMM_METRICS[name].measure(pair, SECTION) for pair in pairs]
+            actual.append(GLAMM_METRICS[name].combine(measured, np.ones((1, len(pairs))))[0])
+        assert actual == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("evaluators", [lambda: (COCO, COCOeval), faster_coco], ids=["pycocotools", "faster"])

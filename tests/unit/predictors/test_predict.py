@@ -3,6 +3,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
+from calico.assembly import open_finetuned
 from calico.core import tables
 from calico.core.tokens import TASKS
 from calico.errors import DataError
@@ -45,13 +46,42 @@ FILES = tuple(
 )
 
 
-def test_the_batch_size_and_the_shards_change_no_text(finetuned_path, config, tmp_path):
+class Talkative:
+    """Makes a random model say one sentence with two masks; the states behind the words stay its own."""
+
+    def __init__(self, assembly):
+        text = " I see <p> the dog </p> [SEG] (IMAGE1) and <p> the mug </p> [SEG] (IMAGE2)."
+        ids = assembly.tokenizer(text, add_special_tokens=False)["input_ids"]
+        self.ids = [*ids, assembly.tokenizer.eos_token_id]
+        self.num_steps = 0
+        self.head = assembly.model.language_model.head
+
+    def __call__(self, state_BD):
+        logits_BV = self.head(state_BD)
+        logits_BV[:, self.ids[self.num_steps % len(self.ids)]] += 20.0
+        self.num_steps += 1
+        return logits_BV
+
+
+@pytest.fixture
+def talkative(monkeypatch):
+    def open_talkative(*arguments, **options):
+        assembly = open_finetuned(*arguments, **options)
+        assembly.model.language_model.head = Talkative(assembly)
+        return assembly
+
+    monkeypatch.setattr("calico.predictors.predict.open_finetuned", open_talkative)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_the_batch_size_and_the_shards_change_no_text_and_no_mask(finetuned_path, config, tmp_path):
     """Matrix products of other sizes round differently, so scores agree to the last digits only."""
     found = []
     for batch_size, shard_size in ((1, 18), (3, 18), (4, 7)):
-        section = changed(config, batch_size=batch_size, shard_size=shard_size)
+        section = changed(config, batch_size=batch_size, shard_size=shard_size, max_new_tokens=100)
         predict(section, "calico", artifacts_path=finetuned_path, output_path=tmp_path, run=Run())
         found.append((tables.read_answers(tmp_path / FILES[1]), tables.read_predictions(tmp_path / FILES[0])))
+    assert len(found[0][1]) == 2 * 18
     for answers, masks in found[1:]:
         assert answers == found[0][0]
         for mask, expected in zip(masks, found[0][1], strict=True):
