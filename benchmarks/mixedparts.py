@@ -38,6 +38,7 @@ from benchmarks.real_shaped_tables import write_tables
 from calico.config import CurateSection, PairSection
 from calico.core.masks import Rle, box_xyxy
 from calico.core.tables import PAIRS
+from calico.core.tokens import TASKS
 from calico.data.loading.pair_table import PairTable
 from calico.data.pairs.curate import curate
 from calico.data.pairs.pairing import pair
@@ -135,7 +136,7 @@ def _ours(folder: Path, per_task: int) -> int:
     section = PairSection.model_validate(
         {
             "seed": _SEED,
-            "num_pairs": {"train": per_task, "val": 340, "test": 340},
+            "num_pairs": {"train": dict.fromkeys(TASKS, per_task), "val": 340, "test": 340},
             "max_targets": _MAX_TARGETS,
         }
     )

@@ -13,8 +13,7 @@ NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
-# What unify reads: the sources, or the published MixedParts annotations of two of them.
-InputName = Literal[SourceName, "mixed_parts"]
+InputName = Literal[SourceName, "mixed_parts"]  # mixed_parts: the published annotations of two sources
 DownloadName = Literal["partimagenet", "partimagenet_ood", "paco_lvis", "ade20k_part_234", "grand", "sa_1b"]
 VariantName = Literal["calico", "lisa", "glamm"]
 
@@ -114,11 +113,23 @@ class CurateSection(Section):
     min_jaccard: Fraction
 
 
+class PairCounts(Section):
+    """Pairs of each split, all sources together; `val` and `test` are of each task."""
+
+    train: dict[Literal["common_objects", "common_parts", "unique_parts"], NonNegative]
+    val: NonNegative
+    test: NonNegative
+
+    def of(self, split: str, task: str) -> int:
+        """Return how many pairs of a task a split should have."""
+        return self.train.get(task, 0) if split == "train" else getattr(self, split)  # type: ignore[call-overload]
+
+
 class PairSection(Section):
-    """How many image pairs per task and split."""
+    """How many image pairs, and how many targets a pair may have."""
 
     seed: NonNegative
-    num_pairs: SplitCounts
+    num_pairs: PairCounts
     max_targets: Positive
 
 

@@ -15,6 +15,7 @@ from calico.core.files import write_json, write_manifest
 from calico.core.masks import encode
 from calico.core.records import ImageRecord, ObjectInstance, PartInstance
 from calico.core.tables import CaptionPhrase, CaptionRecord
+from calico.core.tokens import TASKS
 from calico.data.annotations.unify import UnifiedTables, summarize
 from calico.data.pairs.category_pairs import CategoryPair, write_category_pairs
 from calico.data.pairs.pairing import pair
@@ -28,7 +29,7 @@ UNIFY = UnifySection.model_validate(
     {"sources": ["paco_lvis"], "own_sources": [], "min_object_area_px": 20, "min_part_area_px": 4}
 )
 PAIR = PairSection.model_validate(
-    {"seed": 3, "num_pairs": {"train": 12, "val": 4, "test": 6}, "max_targets": 8}
+    {"seed": 3, "num_pairs": {"train": dict.fromkeys(TASKS, 12), "val": 4, "test": 6}, "max_targets": 8}
 )
 
 

@@ -9,7 +9,7 @@ import torch
 from calico.assembly import ALIGNED_FILE, open_pretrained
 from calico.checkpoints.loader import save_trained
 from calico.checkpoints.prepare import prepare_checkpoints
-from calico.config import SplitCounts, load_config
+from calico.config import PairCounts, SplitCounts, load_config
 from calico.core import tables
 from calico.core.masks import iou_matrix
 from calico.core.records import Phrase
@@ -32,7 +32,7 @@ NUM_IMAGES = SplitCounts(train=16, val=2, test=2)
 def make_config():
     config = load_config("tiny")
     sources = dict.fromkeys(config.synthesize.num_images, NUM_IMAGES)
-    counts = SplitCounts(train=6, val=0, test=0)
+    counts = PairCounts(train=dict.fromkeys(TASKS, 6), val=0, test=0)
     changes = {
         "synthesize": {"num_images": sources, "num_grand_images": 0, "difficulty": 0.0},
         "pair": {"num_pairs": counts},

@@ -24,7 +24,7 @@ CHANGES: dict[str, Any] = {
     "synthesize.num_images": dict.fromkeys(("partimagenet", "paco_lvis", "ade20k_part_234"), NUM_IMAGES),
     "synthesize.num_grand_images": 24,
     "synthesize.num_workers": 1,
-    "pair.num_pairs": {"train": 12, "val": 2, "test": 4},
+    "pair.num_pairs": {"train": dict.fromkeys(TASKS[:3], 12), "val": 2, "test": 4},
     "align.num_steps": 3,
     "align.warmup_steps": 1,
     "align.batch_size": 2,

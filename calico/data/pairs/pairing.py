@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +106,20 @@ def make_pairs(
     pairings: dict[str, Pairing] = {}
     for split in SPLITS:
         pairings[split] = pairing = Pairing()
-        quotas = _shares(getattr(section.num_pairs, split), len(sources))
-        for task, (source, quota) in product(TASKS, zip(sources, quotas, strict=True)):
+        cells = [
+            (task, source, quota)
+            for task in TASKS
+            for source, quota in zip(
+                sources, _shares(section.num_pairs.of(split, task), len(sources)), strict=True
+            )
+        ]
+        for task, source, quota in cells:
             group = Group(annotations, source, split, allowed[source])
             if task != "common_objects" and (num_bare := group.count_bare()):
                 pairing.rejected[f"{source}/{task}: object without parts"] = num_bare
             rng = np.random.default_rng([section.seed, zlib.crc32(f"{source}/{split}/{task}".encode())])
             _Filling(pairing, group, finder, task, rng).fill(quota)
-        if getattr(section.num_pairs, split) and not pairing.num_pairs:
+        if any(quota for _, _, quota in cells) and not pairing.num_pairs:
             raise DataError(
                 f"split '{split}' of {', '.join(sources) or 'no source'} gives no image pair; rejected: "
                 f"{dict(pairing.rejected)}. Add images or raise pair.max_targets."

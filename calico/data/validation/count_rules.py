@@ -80,7 +80,7 @@ def _check_quotas(statistics: Any, pairs: PairRules, section: PairSection, rule:
                 if str(name).endswith(f"/{task}") and isinstance(number, int)
             )
             rule.count()
-            asked = getattr(section.num_pairs, split)
+            asked = section.num_pairs.of(split, task)
             if made[task] + lost != asked:
                 rule.violate(
                     f"pair/{split}.parquet: {made[task]} pairs of {task} and {lost} counted as missing, but "

@@ -120,7 +120,7 @@ sys.addaudithook(record)
 def no_fsync() -> Iterator[None]:
     """Power cuts are tested elsewhere; waiting for the disk is most of the time here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_fsync", lambda path, flags: None)
+        patch.setattr(files, "fsync", lambda path: None)
         yield
 
 

@@ -15,6 +15,7 @@ from calico.config import CurateSection, OwnSource, PairSection, UnifySection
 from calico.core import tables
 from calico.core.files import read_json
 from calico.core.images import read_image
+from calico.core.tokens import TASKS
 from calico.data.annotations import own_coco
 from calico.data.annotations.unify import unify
 from calico.data.pairs.curate import curate
@@ -193,7 +194,7 @@ def test_own_photographs_become_pairs(real_path: Path, tmp_path: Path) -> None:
     assert {one.file for one in rejected} == {source["annotations"]}
     curate(CurateSection(reviewed=None, min_jaccard=0.2), tmp_path / "unify", tmp_path / "curate")
     section = PairSection.model_validate(
-        {"seed": 1, "num_pairs": {"train": 30, "val": 0, "test": 0}, "max_targets": 30}
+        {"seed": 1, "num_pairs": {"train": dict.fromkeys(TASKS, 30), "val": 0, "test": 0}, "max_targets": 30}
     )
     statistics = pair(section, tmp_path / "unify", tmp_path / "curate", tmp_path / "pair")
     pairs = tables.read_pairs(tmp_path / "pair" / "train.parquet")

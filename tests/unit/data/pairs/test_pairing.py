@@ -39,7 +39,11 @@ NUM_IMAGES = {"train": 24, "val": 8, "test": 10}
 
 
 def section(**changes: Any) -> PairSection:
-    values = {"seed": 1, "num_pairs": {"train": 20, "val": 4, "test": 7}, "max_targets": 8}
+    values = {
+        "seed": 1,
+        "num_pairs": {"train": dict.fromkeys(TASKS, 20), "val": 4, "test": 7},
+        "max_targets": 8,
+    }
     return PairSection.model_validate(values | changes)
 
 
@@ -93,8 +97,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 
 
 def test_tasks_and_sources_share_the_pairs_equally(samples: Samples) -> None:
-    for split, total in section().num_pairs.model_dump().items():
-        assert Counter(sample.task for sample in samples[split]) == dict.fromkeys(TASKS, total)
+    for split in ("train", "val", "test"):
+        expected = {task: section().num_pairs.of(split, task) for task in TASKS}
+        assert Counter(sample.task for sample in samples[split]) == expected
         per_cell = Counter((sample.source, sample.task) for sample in samples[split])
         assert max(per_cell.values()) - min(per_cell.values()) <= 1
 
@@ -158,13 +163,15 @@ def test_same_seed_gives_the_same_samples_and_another_seed_others(samples: Sampl
 
 
 def test_more_training_pairs_leave_the_test_pairs_alone(samples: Samples, tmp_path: Path) -> None:
-    more, _ = run(tmp_path, make_tables(), num_pairs={"train": 30, "val": 4, "test": 7})
+    more, _ = run(tmp_path, make_tables(), num_pairs={"train": dict.fromkeys(TASKS, 30), "val": 4, "test": 7})
     assert more["test"] == samples["test"]
     assert len(more["train"]) > len(samples["train"])
 
 
 def test_what_cannot_be_filled_is_counted(tmp_path: Path) -> None:
-    found, statistics = run(tmp_path, make_tables(), num_pairs={"train": 1000, "val": 0, "test": 0})
+    found, statistics = run(
+        tmp_path, make_tables(), num_pairs={"train": dict.fromkeys(TASKS, 1000), "val": 0, "test": 0}
+    )
     per_cell = Counter((sample.source, sample.task) for sample in found["train"])
     for source in ("a", "b"):
         for task in TASKS:
@@ -242,7 +249,7 @@ pair(section, folder / "unify", folder / "curate", folder / sys.argv[3])
 """
 
 
-COUNTS = {"train": 60, "val": 4, "test": 7}
+COUNTS = {"train": dict.fromkeys(TASKS, 60), "val": 4, "test": 7}
 
 
 def start(folder: Path, num_threads: int, name: str) -> "subprocess.Popen[str]":
