@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from calico.core.masks import Rle, box_xyxy
 from calico.core.records import part_label
 from calico.errors import DataError
 
-_OBJECT_COLUMNS = ("object_id", "image_id", "category", "rle_counts", "height", "width")
+_OBJECT_COLUMNS = ("object_id", "image_id", "category", "box_xyxy")
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,7 @@ def _first_rows(owners: np.ndarray, num_owners: int) -> np.ndarray:
 
 def _left_to_right(objects: pa.RecordBatch, object_image: np.ndarray) -> np.ndarray:
     """Return the order of objects by image, left edge and id."""
-    columns = (objects[name].to_pylist() for name in ("height", "width", "rle_counts"))
-    lefts = np.array([box_xyxy(Rle(*size_and_counts))[0] for size_and_counts in zip(*columns, strict=True)])
+    lefts = pc.list_element(objects["box_xyxy"], 0).to_numpy()
     _, id_order = _codes(objects["object_id"])
     return np.lexsort((id_order, lefts, object_image))
 

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,20 @@ def write_pair_blocks(path: Path, blocks: Iterable[PairBlock], annotations: Anno
         "use_dictionary": ["task", "source", "targets.list.element.label"],
         "write_statistics": False,
     }
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, PAIRS, **options) as writer:
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, PAIRS, **options) as writer,
+        ThreadPoolExecutor(max_workers=1) as writing,
+    ):
+        # One block is compressed and written while the next one is made.
+        written: Future[None] | None = None
         for block in blocks:
             table = _to_table(block, annotations, local_ids)
-            writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
+            if written is not None:
+                written.result()
+            written = writing.submit(writer.write_table, table, row_group_size=_ROWS_PER_GROUP)
+        if written is not None:
+            written.result()
 
 
 def write_counts(folder: Path, rows: Sequence[tuple[str, str, int]]) -> None:
