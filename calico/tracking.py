@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,18 @@ _MAX_METRICS = 1000  # MLflow takes no more in one batch
 _MAX_PARAMS = 100
 _MAX_VALUE_CHARS = 6000
 _MAX_REASON_CHARS = 200
+_FAILURE_VARIABLE = "CALICO_FAILURE_RECORD"
+_PARENT_VARIABLE = "CALICO_PARENT_RUN_ID"
+_SYSTEM_METRICS_VARIABLE = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+_KILLED = "Killed"
+_INTERRUPTED_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+# What may be gone on the next try: a network, a mount, a peer. A full disk reaches us as DataError.
+_PASSING_FAULTS = (ConnectionError, TimeoutError, InterruptedError)
+_PASSING_KINDS = (
+    "DistBackendError",
+    "DistNetworkError",
+    "DistStoreError",
+)  # torch.distributed: a peer was lost
 
 
 class Run:
@@ -86,10 +99,12 @@ class Run:
     def _attempt(self, action: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return action(*arguments)
-        except _tracking_faults() as error:
+        except tracking_faults() as error:
             self._store = None
             _LOGGER.warning(
-                "MLflow at %s is not usable (%s); the stage goes on without it.", _uri(), _summary(error)
+                "MLflow at %s is not usable (%s); the stage goes on without it.",
+                tracking_uri(),
+                _summary(error),
             )
             return None
 
@@ -98,17 +113,14 @@ class _Store:
     """An open MLflow run."""
 
     def __init__(self, name: str, profile: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        for variable, value in _PATIENCE.items():
-            os.environ.setdefault(variable, value)
-        from mlflow import MlflowClient
+        self._client, experiment_id = open_client(f"calico-{profile}")
         from mlflow.entities import Param
 
-        self._client = MlflowClient(_uri())
         self._metrics: list[Any] = []
         self._flushed = time.monotonic()
-        experiment_id = _experiment_id(self._client, f"calico-{profile}")
         run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
         self.run_id: str = run.info.run_id
+        self._monitor = _start_system_metrics(self.run_id)
         values = [Param(key, value[:_MAX_VALUE_CHARS]) for key, value in flatten(params).items()]
         for start in range(0, len(values), _MAX_PARAMS):
             self._client.log_batch(self.run_id, params=values[start : start + _MAX_PARAMS])
@@ -130,6 +142,8 @@ class _Store:
         self._client.log_dict(self.run_id, table, f"tables/{name}.json")
 
     def close(self, status: str) -> None:
+        if self._monitor is not None:
+            self._monitor.finish()
         self._flush()
         self._client.set_terminated(self.run_id, status)
 
@@ -165,8 +179,8 @@ def stage_run(
         DataError: stage.json cannot be written.
     """
     started = time.monotonic()
-    is_main = os.environ.get("RANK", "0") == "0"
-    all_tags = {**_origin_tags(), "stage": name, "profile": profile, **tags}
+    is_main = _rank() == 0
+    all_tags = {**origin_tags(), "stage": name, "profile": profile, **tags}
     run = Run((lambda: _Store(name, profile, params, all_tags)) if is_main else None)
     try:
         yield run
@@ -205,12 +219,62 @@ def exit_on_error(main: Callable[..., None]) -> Callable[..., None]:
             sys.stderr.write(f"usage: python -m stages.{module} {names}\n")
             raise SystemExit(2) from None
         try:
-            main(*arguments)
+            with failure_record():
+                main(*arguments)
         except CalicoError as error:
             sys.stderr.write(f"error: {error}\n")
             raise SystemExit(2) from error
 
     return wrapper
+
+
+@contextlib.contextmanager
+def failure_record() -> Iterator[None]:
+    """Tell whoever started this stage how it failed, in the JSON file that CALICO_FAILURE_RECORD names.
+
+    DVC's exit code is the same for a full disk and a wrong value. The record has `kind` (class of the error),
+    `message` and `retryable`. It is there from the start, so that it also tells of a process that was killed,
+    and gone once the stage has succeeded. Of several ranks the first real failure counts: the others are only
+    told to end.
+    """
+    named = os.environ.get(_FAILURE_VARIABLE)
+    path = Path(named) if named else None
+    if path is None:
+        yield
+        return
+    if _rank() == 0:
+        _write_failure(
+            path, _KILLED, "its process ended without a word, as after kill -9 or out of memory", True
+        )
+    try:
+        yield
+    except BaseException as error:
+        kind = type(error).__name__
+        is_interrupted = isinstance(error, KeyboardInterrupt) or (
+            isinstance(error, SystemExit) and error.code in _INTERRUPTED_CODES
+        )
+        if is_interrupted:
+            kind = "Interrupted"
+        if not is_interrupted or _failure_kind(path) in (None, _KILLED):
+            may_pass = isinstance(error, _PASSING_FAULTS) or kind in _PASSING_KINDS
+            _write_failure(path, kind, str(error), is_interrupted or may_pass)
+        raise
+    if _rank() == 0:
+        path.unlink(missing_ok=True)
+
+
+def _failure_kind(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_failure(path: Path, kind: str, message: str, is_retryable: bool) -> None:
+    try:
+        write_json(path, {"kind": kind, "message": message, "retryable": is_retryable})
+    except CalicoError as error:  # the stage's own failure matters more than this record of it
+        _LOGGER.warning("%s", error)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -224,11 +288,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _uri() -> str:
+def tracking_uri() -> str:
+    """Return where MLflow keeps its runs: MLFLOW_TRACKING_URI, or a file in the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT_URI
 
 
-def _tracking_faults() -> tuple[type[Exception], ...]:
+def tracking_faults() -> tuple[type[Exception], ...]:
     """Name what a missing package, a dead server or a damaged database raises."""
     faults: list[type[Exception]] = [ImportError, OSError]
     with contextlib.suppress(ImportError):
@@ -243,13 +308,23 @@ def _tracking_faults() -> tuple[type[Exception], ...]:
     return tuple(faults)
 
 
+def open_client(experiment: str) -> tuple[Any, str]:
+    """Connect to MLflow with our patience; return its client and the id of an experiment, made where
+    missing.""" for variable, value in _PATIENCE.items():
+        os.environ.setdefault(variable, value)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri())
+    return client, _experiment_id(client, experiment)
+
+
 def _experiment_id(client: Any, name: str) -> str:
     """Find or create an experiment; two stages may be the first at once."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        is_default = _uri() == _DEFAULT_URI
+        is_default = tracking_uri() == _DEFAULT_URI
         try:
             location = Path(_DEFAULT_ARTIFACTS).absolute().as_uri() if is_default else None
             return str(client.create_experiment(name, artifact_location=location))
@@ -260,16 +335,33 @@ def _experiment_id(client: Any, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _origin_tags() -> dict[str, str]:
+def origin_tags() -> dict[str, str]:
     """Tell which code and which DVC stage made a run."""
     tags = {"mlflow.source.name": " ".join(sys.orig_argv[1:])}
     if commit := _git("rev-parse", "HEAD"):
         is_dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
         tags |= {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(is_dirty).lower()}
+    if parent := os.environ.get(_PARENT_VARIABLE):
+        tags["mlflow.parentRunId"] = parent
     for variable in ("DVC_STAGE", "DVC_EXP_NAME"):
         if value := os.environ.get(variable):
             tags[variable.lower().replace("_", ".", 1)] = value
     return tags
+
+
+def _start_system_metrics(run_id: str) -> Any:
+    """Record the machine's load beside the run where MLflow's own switch asks for it."""
+    if os.environ.get(_SYSTEM_METRICS_VARIABLE, "").lower() not in ("1", "true"):
+        return None
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run_id, tracking_uri=tracking_uri())
+    monitor.start()
+    return monitor
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
 
 
 def _git(*arguments: str) -> str:

@@ -1,89 +1,148 @@
-"""The pipeline under Prefect: DVC's own graph, one task per stage, in an order that the graph allows.
+"""The pipeline under Prefect: DVC's own graph, one task per stage, side by side where the graph allows it.
 
 python -m flows.pipeline [PROFILE [STAGE ...]]
 """
 
-import os
-import re
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
+from prefect.futures import as_completed
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.processes import run_command
+from flows.graph import addresses, stage_graph, stage_order
+from flows.processes import end_all
+from flows.records import RunRecord, publish
+from flows.resources import resources_of
+from flows.stage import StageOutcome, StageRequest, reproduce
+from flows.workspace import only_writer
 
-PIPELINES = {"tiny": "dvc.yaml", "paper": "paper/dvc.yaml"}
-_DVC = (sys.executable, "-m", "dvc")
-_NODE = re.compile(r'"([^"]+)"(?: -> "([^"]+)")?;')
+# How many stages run at once is `parallel`'s to say; threads only wait for processes.
+_THREADS: Any = ThreadPoolTaskRunner(max_workers=64)
+_EVALUATION = ("evaluate", "report")
 
 
-@flow(name="calico")
-def pipeline(profile: str = "tiny", targets: Sequence[str] = (), root: Path = Path()) -> list[str]:
+@flow(name="calico", task_runner=_THREADS, persist_result=False)
+def pipeline(
+    profile: str = "tiny",
+    targets: Sequence[str] = (),
+    root: Path = Path(),
+    parallel: int = 1,
+    executor: str = "local",
+) -> list[str]:
     """Bring a profile's stages up to date.
 
     Args:
         profile: "tiny" or "paper".
         targets: stages to bring up to date with all that they need; none means the whole pipeline.
         root: folder of the repository.
+        parallel: how many stages may run at once.
+        executor: "local", or "slurm" for each stage as a Slurm job.
 
     Returns:
-        The stages in the order in which they ran.
-    """
-    stages = stage_order(root, profile, targets)
-    for stage in stages:
-        reproduce.with_options(task_run_name=stage)(root, stage)
-    return stages
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def reproduce(root: Path, stage: str) -> None:
-    """Let DVC run one stage, or find it up to date.
+        The stages in the order in which they ended.
 
     Raises:
-        CommandError: the stage failed.
+        WorkspaceBusyError: another flow run works in this workspace.
+        StageError: a stage failed; those that ran beside it were waited for.
     """
-    command = [*_DVC, "--wait-for-lock", "repro", "--single-item", stage]
-    run_command(command, root, get_run_logger().info, environment=_environment())
+    if executor == "slurm" and parallel > 1:
+        raise ValueError("executor 'slurm' runs one stage at a time: DVC's locks do not cross nodes.")
+    return _run(stage_graph(root, profile, targets), profile, root, parallel=parallel, executor=executor)
 
 
-def stage_order(root: Path, profile: str, targets: Sequence[str] = ()) -> list[str]:
-    """Ask DVC for the graph and sort it, each stage after those it depends on.
+@flow(name="calico-evaluate", task_runner=_THREADS, persist_result=False)
+def evaluate(profile: str = "tiny", root: Path = Path()) -> list[str]:
+    """Score the predictions that are there and write the report; nothing before them runs.
+
+    Args:
+        profile: "tiny" or "paper".
+        root: folder of the repository.
+    """
+    known = set(addresses(profile, _EVALUATION))
+    order = [stage for stage in stage_order(root, profile) if stage in known]
+    chain = {stage: set(order[:position]) for position, stage in enumerate(order)}
+    return _run(chain, profile, root, parallel=1, executor="local")
+
+
+def _run(
+    graph: Mapping[str, set[str]], profile: str, root: Path, *, parallel: int, executor: str
+) -> list[str]:
+    name = str(flow_run.get_name() or "a run without Prefect's server")
+    with only_writer(root, name) as lock:
+        record = RunRecord.open(root, profile, name, str(flow_run.get_id() or ""), get_run_logger().info)
+        template = StageRequest(root, "", resources_of("", profile), lock, executor, record.environment)
+        requests = {
+            stage: replace(template, stage=stage, resources=resources_of(stage, profile)) for stage in graph
+        }
+        outcomes: list[StageOutcome] = []
+        status = "FAILED"
+        try:
+            run_graph(graph, requests, parallel, outcomes)
+            status = "FINISHED"
+        finally:
+            end_all()
+            record.close(status, outcomes)
+            publish(root, profile, outcomes, record)
+    return [outcome.stage for outcome in outcomes]
+
+
+def run_graph(
+    graph: Mapping[str, set[str]],
+    requests: Mapping[str, StageRequest],
+    parallel: int,
+    outcomes: list[StageOutcome],
+) -> None:
+    """Run each stage once all that it needs is done; after a failure start no other.
+
+    Args:
+        graph: the stages that each stage needs.
+        requests: how to run each.
+        parallel: how many may run at once; one that must be alone runs alone.
+        outcomes: is given how each stage ended, in that order.
 
     Raises:
-        ValueError: no such profile.
-        subprocess.CalledProcessError: DVC cannot read the pipeline, or a target is not in it.
+        StageError: the first failure, once all that was running has ended.
     """
-    if profile not in PIPELINES:
-        raise ValueError(f"No profile '{profile}'; choose one of {', '.join(PIPELINES)}.")
-    pipeline_file = PIPELINES[profile]
-    prefix = "" if pipeline_file == "dvc.yaml" else f"{pipeline_file}:"
-    predecessors: dict[str, set[str]] = {}
-    for target in [f"{prefix}{name}" for name in targets] or [pipeline_file]:
-        graph = subprocess.run(
-            [*_DVC, "dag", "--dot", target],
-            cwd=root,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=_environment(),
-        ).stdout
-        for first, second in _NODE.findall(graph):
-            predecessors.setdefault(second or first, set())
-            if second:
-                predecessors[second].add(first)
-    return list(TopologicalSorter(predecessors).static_order())
+    sorter = TopologicalSorter(graph)
+    sorter.prepare()
+    waiting: list[str] = []
+    running: dict[Any, str] = {}
+    failure: BaseException | None = None
+    while True:
+        waiting += sorter.get_ready()
+        while failure is None and (stage := _next(waiting, list(running.values()), requests, parallel)):
+            waiting.remove(stage)
+            running[reproduce.with_options(task_run_name=stage).submit(requests[stage])] = stage
+        if not running:
+            break
+        future = next(iter(as_completed(list(running))))
+        stage = running.pop(future)
+        outcome = future.result(raise_on_failure=False)
+        if isinstance(outcome, StageOutcome):
+            outcomes.append(outcome)
+            sorter.done(stage)
+        elif failure is None:
+            failure = outcome
+    if failure is not None:
+        raise failure
 
 
-def _environment() -> dict[str, str]:
-    """Return this process's environment, with `python` in a stage's command meaning this Python."""
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-    }
+def _next(
+    waiting: Sequence[str], running: Sequence[str], requests: Mapping[str, StageRequest], parallel: int
+) -> str | None:
+    """Choose a stage that may start beside those that run."""
+    if len(running) >= parallel or any(requests[stage].resources.alone for stage in running):
+        return None
+    for stage in waiting:
+        if not running or not requests[stage].resources.alone:
+            return stage
+    return None
 
 
 if __name__ == "__main__":

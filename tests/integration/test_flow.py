@@ -15,8 +15,10 @@ pytest.importorskip("prefect", reason="the extra 'orchestrate' is not installed"
 
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.pipeline import pipeline, stage_order
+from flows.graph import stage_order
+from flows.pipeline import pipeline
 from flows.processes import CommandError, run_command
+from flows.stage import StageError
 
 pytestmark = pytest.mark.integration
 
@@ -74,7 +76,7 @@ def test_failing_stage_stops_the_flow_with_its_output(repository: Path, prefect_
     failing = DVC_YAML.replace("cat source.txt > first.txt", "echo no such image && false")
     (repository / "dvc.yaml").write_text(failing)
 
-    with pytest.raises(CommandError, match="no such image"):
+    with pytest.raises(StageError, match="no such image"):
         pipeline(root=repository)
 
     assert not (repository / "second.txt").exists()
