@@ -1,5 +1,4 @@
-"""MLflow runs that stand for whole pipelines, and the registry of models: what people compare and choose
-from.
+"""MLflow runs of whole pipelines, and the registry of models: what people compare and choose from.
 
 python -m calico.comparison open PROFILE NAME FLOW_RUN_ID
 python -m calico.comparison close PROFILE RUN_ID STATUS [STAGE ...]

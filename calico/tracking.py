@@ -309,8 +309,8 @@ def tracking_faults() -> tuple[type[Exception], ...]:
 
 
 def open_client(experiment: str) -> tuple[Any, str]:
-    """Connect to MLflow with our patience; return its client and the id of an experiment, made where
-    missing.""" for variable, value in _PATIENCE.items():
+    """Connect to MLflow with our patience; return its client and an experiment's id, made where missing."""
+    for variable, value in _PATIENCE.items():
         os.environ.setdefault(variable, value)
     from mlflow import MlflowClient
 

@@ -4,7 +4,7 @@ python -m flows.pipeline [PROFILE [STAGE ...]]
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.graph import addresses, stage_graph, stage_order
 from flows.processes import end_all
 from flows.records import RunRecord, publish
-from flows.resources import resources_of
+from flows.resources import Resources, resources_of
 from flows.stage import StageOutcome, StageRequest, reproduce
 from flows.workspace import only_writer
 
@@ -70,16 +70,26 @@ def evaluate(profile: str = "tiny", root: Path = Path()) -> list[str]:
     return _run(chain, profile, root, parallel=1, executor="local")
 
 
+def update(profile: str, root: Path, lock: int) -> list[StageOutcome]:
+    """Bring the whole pipeline up to date, stage after stage, in a flow that holds the workspace's lock."""
+    graph = stage_graph(root, profile)
+    outcomes: list[StageOutcome] = []
+    run_graph(graph, _requests(graph, StageRequest(root, "", Resources(), lock), profile), 1, outcomes)
+    return outcomes
+
+
+def _requests(stages: Iterable[str], template: StageRequest, profile: str) -> dict[str, StageRequest]:
+    return {stage: replace(template, stage=stage, resources=resources_of(stage, profile)) for stage in stages}
+
+
 def _run(
     graph: Mapping[str, set[str]], profile: str, root: Path, *, parallel: int, executor: str
 ) -> list[str]:
     name = str(flow_run.get_name() or "a run without Prefect's server")
     with only_writer(root, name) as lock:
         record = RunRecord.open(root, profile, name, str(flow_run.get_id() or ""), get_run_logger().info)
-        template = StageRequest(root, "", resources_of("", profile), lock, executor, record.environment)
-        requests = {
-            stage: replace(template, stage=stage, resources=resources_of(stage, profile)) for stage in graph
-        }
+        template = StageRequest(root, "", Resources(), lock, executor, record.environment)
+        requests = _requests(graph, template, profile)
         outcomes: list[StageOutcome] = []
         status = "FAILED"
         try:

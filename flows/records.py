@@ -20,8 +20,7 @@ _METRICS = ("AP50", "mIoU", "Recall", "SS", "S-IoU")
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The MLflow run of a whole pipeline, kept by `python -m calico.comparison`; MLflow is no import of a
-    flow.
+    """The MLflow run of a whole pipeline, kept by `python -m calico.comparison`: flows do not import MLflow.
 
     Attributes:
         root: folder of the repository.
