@@ -198,10 +198,10 @@ def postgres(folder: Path, databases: Sequence[str]) -> Iterator[str]:
 def postgres_binaries() -> Path | None:
     """Find PostgreSQL's programs, None where there are none."""
     found = shutil.which("initdb")
-    places = (
-        [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    )
-    return next((place for place in places if (place / "initdb").exists()), None)
+    beside = [Path(found).resolve().parent] if found else []
+    places = [*beside, *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    needed = ("initdb", "pg_ctl", "createdb")
+    return next((place for place in places if all((place / name).exists() for name in needed)), None)
 
 
 def free_port() -> int:

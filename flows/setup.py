@@ -109,7 +109,12 @@ def _zombie_automation() -> AutomationCore:
             within=_SILENCE,
         ),
         actions=[
-            ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat for 90 s: its machine is gone.")
+            ChangeFlowRunState(
+                name=None,
+                state=StateType.CRASHED,
+                message="No heartbeat for 90 s: its machine is gone.",
+                force=False,
+            )
         ],
     )
 

@@ -146,8 +146,7 @@ def _score(folder: Path, profile: str, log: Callable[[str], object]) -> dict[str
         *("--profile", profile, "--out", str(answer_path)),
     ]
     run_command(command, folder, log, environment=python_environment())
-    answer: dict[str, Any] = json.loads(answer_path.read_text(encoding="utf-8"))
-    return answer
+    return dict(json.loads(answer_path.read_text(encoding="utf-8"))["scores"])
 
 
 def _table(scores: Mapping[str, Mapping[str, float]]) -> str:

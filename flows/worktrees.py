@@ -50,13 +50,13 @@ def shared_cache(root: Path) -> Path:
 
 
 def require_committed(root: Path) -> None:
-    """Refuse a workspace whose tracked files differ from its last commit.
+    """Refuse a workspace whose tracked files, dvc.lock aside, differ from its last commit.
 
     Raises:
         WorktreeError: they differ; a worktree would not have the changes.
     """
     changed = _call(root, "git", "status", "--porcelain", "--untracked-files=no").split("\n")
-    if names := [line[3:] for line in changed if line]:
+    if names := [line[3:] for line in changed if line and not line.endswith("dvc.lock")]:
         raise WorktreeError(
             f"{root.absolute()}: {', '.join(names[:5])}: not committed, so the variants would not have the "
             "change. Commit or stash first."

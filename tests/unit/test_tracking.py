@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -222,3 +224,74 @@ def test_other_errors_keep_their_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         broken()
+
+
+@exit_on_error
+def stage_that(what: str) -> None:
+    if what == "meets a wrong value":
+        raise DataError("images.parquet is damaged.")
+    if what == "loses its peer":
+        raise ConnectionResetError("by peer")
+    if what == "is told to end":
+        raise SystemExit(143)
+    if what == "has a fault":
+        raise ZeroDivisionError("division by zero")
+    if what == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "message", "is_retryable"),
+    [
+        ("meets a wrong value", "DataError", "images.parquet is damaged.", False),
+        ("loses its peer", "ConnectionResetError", "by peer", True),
+        ("is told to end", "Interrupted", "143", True),
+        ("has a fault", "ZeroDivisionError", "division by zero", False),
+    ],
+)
+def test_failed_stage_records_whether_to_try_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    kind: str,
+    message: str,
+    is_retryable: bool,
+) -> None:
+    record_path = tmp_path / "failure.json"
+    monkeypatch.setenv("CALICO_FAILURE_RECORD", str(record_path))
+
+    with pytest.raises((SystemExit, Exception)):
+        stage_that(what)
+
+    record = json.loads(record_path.read_text())
+    assert record == {"kind": kind, "message": message, "retryable": is_retryable}
+
+
+def test_killed_stage_is_told_from_one_that_never_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_path = tmp_path / "failure.json"
+    monkeypatch.setenv("CALICO_FAILURE_RECORD", str(record_path))
+    process_id = os.fork()
+    if process_id == 0:
+        stage_that("is killed")
+    os.waitpid(process_id, 0)
+
+    assert json.loads(record_path.read_text())["kind"] == "Killed"
+    assert json.loads(record_path.read_text())["retryable"] is True
+    stage_that("succeeds")
+    assert not record_path.exists()
+
+
+def test_interrupted_rank_does_not_hide_the_failure_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_path = tmp_path / "failure.json"
+    monkeypatch.setenv("CALICO_FAILURE_RECORD", str(record_path))
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit):
+        stage_that("meets a wrong value")
+    with pytest.raises(SystemExit):
+        stage_that("is told to end")
+
+    assert json.loads(record_path.read_text())["kind"] == "DataError"
