@@ -3,14 +3,16 @@
 python -m calico.comparison open PROFILE NAME FLOW_RUN_ID
 python -m calico.comparison close PROFILE RUN_ID STATUS [STAGE ...]
 python -m calico.comparison register PROFILE [MODEL]
+python -m calico.comparison pages PROFILE
 
-The first two are a flow's; the third registers a finished model. Each prints one line of JSON. Where a stage
-is recorded is `calico.tracking`; nothing here is needed to run the pipeline.
+The first two are a flow's; the third registers a finished model, the last names pages to look at. Each prints
+one line of JSON. Where a stage is recorded is `calico.tracking`; nothing here is needed to run the pipeline.
 """
 
 import json
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +125,23 @@ def close_run(profile: str, run_id: str, status: str, idle_stages: Sequence[str]
     return {"linked": len(idle_stages)}
 
 
+def pipeline_pages(profile: str) -> dict[str, str]:
+    """Return the addresses of MLflow's pages `runs` and, of the last two pipelines, `compare`.
+
+    Raises:
+        DataError: MLflow is no server, or has fewer than two pipelines.
+    """
+    client, experiment_id = open_client(f"calico-{profile}")
+    uri = tracking_uri()
+    found = client.search_runs([experiment_id], "tags.stage = 'pipeline'", max_results=2)
+    if not uri.startswith("http") or len(found) < 2:
+        raise DataError(f"{uri}: {len(found)} pipeline(s) of '{profile}'; comparing needs a server with two.")
+    runs = json.dumps([run.info.run_id for run in found], separators=(",", ":"))
+    query = urllib.parse.urlencode({"runs": runs, "experiments": json.dumps([experiment_id])})
+    base = uri.rstrip("/")
+    return {"runs": f"{base}/#/experiments/{experiment_id}/runs", "compare": f"{base}/#/compare-runs?{query}"}
+
+
 def register(profile: str, model: str = "calico") -> dict[str, Any]:
     """Register the trained tensors of a finished pipeline and move the aliases that they earn.
 
@@ -215,6 +234,7 @@ def main(*arguments: str) -> int:
         "open": open_run,
         "close": lambda profile, run_id, status, *stages: close_run(profile, run_id, status, stages),
         "register": register,
+        "pages": pipeline_pages,
     }
     action = commands.get(arguments[0] if arguments else "")
     if action is None:

@@ -67,15 +67,14 @@ main(*sys.argv[1:])
 def make_repository(folder: Path, seconds: float = TRAIN_SECONDS) -> Path:
     """Write the repository and commit it."""
     folder.mkdir(exist_ok=True)
-    shutil.copytree(ROOT / "calico", folder / "calico", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("calico", "flows"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "stages").mkdir()
     (folder / "stages" / "__init__.py").touch()
     (folder / "stages" / "work.py").write_text(WORK.replace("SECONDS", str(seconds)))
     (folder / "dvc.yaml").write_text(DVC_YAML)
     (folder / "params.yaml").write_text("tiny:\n  rate: 0.5\n")
-    (folder / ".gitignore").write_text(
-        "artifacts/\nscratch/\nmlflow.db\nmlartifacts/\n__pycache__/\n"
-    )
+    (folder / ".gitignore").write_text("artifacts/\nscratch/\nmlflow.db\nmlartifacts/\n__pycache__/\n")
     (folder / ".dvcignore").write_text("__pycache__/\n/scratch/\n")
     git(folder, "init", "--quiet")
     dvc(folder, "init", "--quiet")

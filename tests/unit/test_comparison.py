@@ -158,7 +158,7 @@ def test_command_prints_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> 
     assert main("register", "tiny", "lisa") == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert main("promote") == 2
-    assert "open|close|register" in capsys.readouterr().err
+    assert "open|close|register|pages" in capsys.readouterr().err
 
 
 def test_dead_server_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
