@@ -180,7 +180,9 @@ def stage_run(
     """
     started = time.monotonic()
     is_main = _rank() == 0
-    all_tags = {**origin_tags(), "stage": name, "profile": profile, **tags}
+    parent = os.environ.get(_PARENT_VARIABLE)
+    parent_tag = {"mlflow.parentRunId": parent} if parent else {}
+    all_tags = {**origin_tags(), **parent_tag, "stage": name, "profile": profile, **tags}
     run = Run((lambda: _Store(name, profile, params, all_tags)) if is_main else None)
     try:
         yield run
@@ -341,8 +343,6 @@ def origin_tags() -> dict[str, str]:
     if commit := _git("rev-parse", "HEAD"):
         is_dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
         tags |= {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(is_dirty).lower()}
-    if parent := os.environ.get(_PARENT_VARIABLE):
-        tags["mlflow.parentRunId"] = parent
     for variable in ("DVC_STAGE", "DVC_EXP_NAME"):
         if value := os.environ.get(variable):
             tags[variable.lower().replace("_", ".", 1)] = value

@@ -40,7 +40,7 @@ from flows.worktrees import change_params
 
 _ROOT = Path(__file__).parents[1]
 _RUN_SECONDS = 3600.0
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _DEPLOYMENT = "calico/tiny"
 _STAGES = "calico-tiny-stages"
 
@@ -156,7 +156,7 @@ def _ended_runs(client: SyncPrefectClient, deployment_id: UUID) -> list[Any]:
 
 def _photograph(address: str, folder: Path) -> None:
     """Open MLflow's list of runs and its comparison of the two pipelines in a headless browser."""
-    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         sys.stdout.write("No Chromium found: no pictures.\n")
         return
