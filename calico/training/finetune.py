@@ -40,7 +40,7 @@ def finetune(
         dataset = build_pair_dataset(
             artifacts_path / "unify",
             artifacts_path / "sources",
-            artifacts_path / "pair" / "train.parquet",
+            artifacts_path / "pair" / "rows" / "train",
             tokenizer=assembly.tokenizer,
             model=config.model,
             variant=variant,

@@ -20,10 +20,10 @@ from calico.config import ModelSection, VariantName
 from calico.core import tables
 from calico.core.images import read_image
 from calico.core.masks import Rle, decode
+from calico.core.pair_rows import PairTable
 from calico.core.records import ImageRecord, PairSample, Phrase
 from calico.core.tables import CaptionRecord
 from calico.core.tokens import IMAGE_TOKEN_ID
-from calico.data.loading.pair_table import PairTable
 from calico.data.loading.views import ViewSizes, frame_mask, make_views, resized_size, view_sizes
 from calico.data.pairs.conversation import (
     CAPTION,
@@ -268,7 +268,7 @@ class PairDataset(Dataset[Example]):
     def num_targets(self) -> list[int]:
         """Number of targets of each row; does not read the rows of a file."""
         if isinstance(self.samples, PairTable):
-            return self.samples.num_targets()
+            return self.samples.num_targets().tolist()
         return [len(sample.targets) for sample in self.samples]
 
     def with_samples(self, samples: Sequence[PairSample]) -> "PairDataset":
@@ -327,7 +327,7 @@ def build_pair_dataset(  # noqa: PLR0913 - where, what and for which model: one 
     Args:
         unify_path: folder of the unify stage.
         sources_path: folder that image paths are relative to.
-        pairs_path: one parquet file of the pair stage.
+        pairs_path: a folder `pair/rows/<split>` of the pair stage.
         mask_loss_px: side of the target masks.
         seed: of the wording; None for evaluation.
         with_views: False when image features come from a cache; then no image is decoded.
