@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from calico.checkpoints.layout import component_path, tokenizer_path
+from calico.checkpoints.layout import find_tokenizer
 from calico.checkpoints.loader import load_pretrained, load_trained
 from calico.config import ModelSection, RuntimeSection, VariantName
 from calico.core.files import sha256_of, verify_manifest
@@ -65,7 +65,7 @@ def open_pretrained(section: ModelSection, variant: VariantName, artifacts_path:
         CheckpointError: a file is missing, damaged or of another model.
     """
     checkpoints_path = artifacts_path / "checkpoints"
-    tokenizer = load_tokenizer(tokenizer_path(checkpoints_path))
+    tokenizer = load_tokenizer(find_tokenizer(checkpoints_path, variant))
     model = build_model(
         section,
         variant,
@@ -73,10 +73,9 @@ def open_pretrained(section: ModelSection, variant: VariantName, artifacts_path:
         seg_id=tokenizer.get_vocab()[SEG],
         eos_id=tokenizer.eos_token_id,
     )
-    loaded = load_pretrained(model, checkpoints_path)
-    return Assembly(
-        model, tokenizer, {name: sha256_of(component_path(checkpoints_path, name)) for name in loaded}
-    )
+    loaded = load_pretrained(model, checkpoints_path, variant=variant)
+    digests = {name: sha256_of(Path(report["file"])) for name, report in loaded.items()}
+    return Assembly(model, tokenizer, digests)
 
 
 def open_aligned(section: ModelSection, variant: VariantName, artifacts_path: Path) -> Assembly:
