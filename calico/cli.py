@@ -58,7 +58,16 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, metavar="DIR", help="folder for overlays and result.json"
     )
     segment.add_argument("--model", choices=get_args(VariantName), default="calico")
+    segment.add_argument("--saved", type=Path, metavar="DIR", help="use the model that export wrote there")
     segment.set_defaults(command=_segment)
+
+    export = commands.add_parser("export", help="write a finetuned model to a folder, to hand on")
+    export.add_argument("--model", choices=get_args(VariantName), default="calico")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
+    export.add_argument(
+        "--merged", action="store_true", help="all weights, LoRA merged; else only what was trained"
+    )
+    export.set_defaults(command=_export)
 
     evaluate = commands.add_parser("evaluate", help="score prediction files against a file of pairs")
     _add_evaluate_arguments(evaluate)
@@ -78,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser("validate", help="check the rules of the data set; exit with 1 if broken")
     validate.set_defaults(command=_validate)
 
-    for command in (segment, evaluate, figures, inspect, validate):
+    for command in (segment, export, evaluate, figures, inspect, validate):
         command.add_argument("--profile", default="tiny", help="profile of params.yaml (default: tiny)")
     return parser
 
@@ -120,12 +129,16 @@ def _segment(options: argparse.Namespace) -> None:
 
     task = options.task or (_DEFAULT_TASK if options.question is None else None)
     images = [read_image(path) for path in options.images]
-    segmenter = Segmenter.from_artifacts(options.profile, options.model)
+    if options.saved is None:
+        segmenter = Segmenter.from_artifacts(options.profile, options.model)
+    else:
+        checkpoints = Path("artifacts") / options.profile / "checkpoints"
+        segmenter = Segmenter.from_pretrained(options.saved, checkpoints=checkpoints)
     prediction = segmenter.segment(images, task=task, question=options.question)
     overlays = _draw(images, prediction)
     result = {
         "profile": options.profile,
-        "model": options.model,
+        "model": segmenter.variant,
         "task": task,
         "question": options.question,
         "text": prediction.answer.text,
@@ -148,6 +161,17 @@ def _segment(options: argparse.Namespace) -> None:
     print(prediction.answer.text)
     count = "1 mask" if len(prediction.masks) == 1 else f"{len(prediction.masks)} masks"
     print(f"{count} in {options.out}: result.json, {', '.join(overlays)}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    load_config(options.profile)  # a misspelled profile is found before torch is imported
+    from calico.segmenter import Segmenter
+
+    Segmenter.from_artifacts(options.profile, options.model).save_pretrained(
+        options.out, merged=options.merged
+    )
+    size = sum(path.stat().st_size for path in options.out.iterdir())
+    print(f"{options.model} in {options.out}, {size / 1e6:.1f} MB")
 
 
 def _draw(images: "Sequence[np.ndarray]", prediction: "Prediction") -> "dict[str, np.ndarray]":
