@@ -46,7 +46,7 @@ def finetune(
             variant=variant,
             mask_loss_px=section.mask_loss_px,
             seed=section.seed,
-            with_views=not section.cache_features,
+            with_views=section.feature_cache == "none",
         )
         job = Job(
             stage="finetune",

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from calico.tracking import Run
 from calico.training.checkpoints import RunFolder
 from calico.training.engine import Engine
 from calico.training.loop import train
-from calico.training.samples import make_samples
+from calico.training.samples import Samples, make_batches, make_features
 from calico.training.step_log import StepRecord
 
 LOG_FILE = "log.jsonl"
@@ -38,7 +39,7 @@ class Job:
 
     Attributes:
         stage: "align" or "finetune".
-        dataset: built with views unless `section.cache_features`.
+        dataset: built with views where `section.feature_cache` is "none".
         sizes: one number per row of `dataset` that grows with its token count.
         trained_file: name of the file of trained tensors.
         runs_path: where checkpoints are kept until the run is done.
@@ -74,13 +75,22 @@ def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
     set_trainable(model, job.stage)
     trainable = check_trainable(model, job.stage)
     engine = Engine(model, section, job.runtime)
-    samples = make_samples(
+    features = make_features(
         job.dataset,
-        job.sizes,
         model.eval(),
-        pad_id=job.assembly.tokenizer.pad_token_id,
-        num_cached_at_once=section.batch_size if section.cache_features else None,
+        section,
+        engine,
+        folder=job.runs_path.parent / "features",
+        digests=dict(job.assembly.digests),
     )
+    batches = partial(
+        make_batches,
+        job.dataset,
+        pad_id=job.assembly.tokenizer.pad_token_id,
+        seg_id=model.seg_id,
+        num_workers=section.num_workers,
+    )
+    samples = Samples(job.sizes, batches, features)
     folder = RunFolder(
         job.runs_path,
         f"{job.stage}-{job.variant}",

@@ -18,7 +18,8 @@ def make_folder(path, **changes):
 
 
 def records(count):
-    return [StepRecord(step + 1, 0.1, 0.2, 0.3, 0.4, 1e-3, 1.5, 0.25) for step in range(count)]
+    times = (0.25, 12.0, 0.1, 0.2, 0.3, 0.3, 0.1)
+    return [StepRecord(step + 1, 0.1, 0.2, 0.3, 0.4, 1e-3, 1.5, *times) for step in range(count)]
 
 
 def write(folder, step):
