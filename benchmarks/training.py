@@ -16,8 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# One thread a side, before numpy and torch start their own.
-os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import torch
@@ -62,9 +60,8 @@ def main() -> None:
 
 
 def _config() -> Config:
-    """Return the tiny profile with one thread and less data."""
+    """Return the tiny profile with less data."""
     values = load_config("tiny").model_dump()
-    values["runtime"]["num_threads"] = 1
     values["synthesize"] |= {"num_workers": 1, "num_grand_images": 0}
     values["synthesize"]["num_images"] = dict.fromkeys(values["synthesize"]["num_images"], _NUM_IMAGES)
     tasks = values["pair"]["num_pairs"]["train"]
@@ -256,6 +253,7 @@ def _print_sides(seconds: Mapping[str, list[float]]) -> None:
         for name, found in seconds.items()
     }
     machine = {
+        "threads": torch.get_num_threads(),
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "load": os.getloadavg(),

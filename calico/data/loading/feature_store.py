@@ -93,14 +93,20 @@ class FeatureStore:
     def _row(self, row: int) -> ImageFeatures:
         number, offset = divmod(row, self._batch_size)
         stream, checksums = self._open(number)
-        tensors = {name: stream.get_slice(name)[offset : offset + 1] for name in checksums}
-        for name, tensor in tensors.items():
-            if _checksum(tensor) != checksums[name][offset]:
-                raise DataError(
-                    f"{self._path(number)}: '{name}' of image '{self._chunks[number][offset]}' was damaged. "
-                    "Delete the file and start again; its images are encoded anew."
-                )
-        return ImageFeatures(tensors["global"], tensors["grounding"], tensors.get("semantic"))
+        try:
+            tensors = {name: stream.get_slice(name)[offset : offset + 1] for name in checksums}
+            for name, tensor in tensors.items():
+                if _checksum(name, tensor[0]) != checksums[name][offset]:
+                    raise self._damage(number, f"image '{self._chunks[number][offset]}', {name}")
+            return ImageFeatures(tensors["global"], tensors["grounding"], tensors.get("semantic"))
+        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise self._damage(number, str(error)) from error
+
+    def _damage(self, number: int, what: str) -> DataError:
+        return DataError(
+            f"{self._path(number)}: missing or damaged ({what}). Delete the file and start again; its images "
+            "are encoded anew."
+        )
 
     def _write(self, number: int, features: ImageFeatures) -> None:
         named = {
@@ -109,7 +115,7 @@ class FeatureStore:
             "semantic": features.semantic_IPF,
         }
         tensors = {name: tensor.contiguous() for name, tensor in named.items() if tensor is not None}
-        checksums = {name: [_checksum(row) for row in tensor] for name, tensor in tensors.items()}
+        checksums = {name: [_checksum(name, row) for row in tensor] for name, tensor in tensors.items()}
         metadata = {"images": self._signature(number), "checksums": json.dumps(checksums)}
         with atomic_path(self._path(number)) as temporary:
             save_file(tensors, temporary, metadata=metadata)
@@ -130,10 +136,8 @@ class FeatureStore:
         try:
             stream = safe_open(self._path(number), framework="pt")
             return stream, json.loads(stream.metadata()["checksums"])
-        except (OSError, SafetensorError) as error:
-            raise DataError(
-                f"{self._path(number)}: cannot be read ({error}). Start again; its images are encoded anew."
-            ) from error
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise self._damage(number, str(error)) from error
 
     def _signature(self, number: int) -> str:
         states = [self._images.file_state(image_id) for image_id in self._chunks[number]]
@@ -168,5 +172,6 @@ def open_store(
     return FeatureStore(folder, images, image_ids[:count], batch_size=batch_size)
 
 
-def _checksum(tensor: Tensor) -> int:
-    return zlib.crc32(tensor.contiguous().view(-1).view(uint8).numpy().data)
+def _checksum(name: str, row: Tensor) -> int:
+    start = zlib.crc32(f"{name} {row.dtype} {list(row.shape)}".encode())
+    return zlib.crc32(row.contiguous().view(-1).view(uint8).numpy().data, start)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from calico.assembly import open_pretrained
 from calico.core.files import verify_manifest
-from calico.errors import CheckpointError, TrainingError
+from calico.errors import AlignmentError, CheckpointError, TrainingError
 from calico.models.trainable import set_trainable
 from calico.tracking import Run
 from calico.training.align import align
@@ -128,6 +128,50 @@ def test_features_from_the_cache_and_on_the_fly_train_alike(artifacts_path, conf
     fresh, _ = run_finetune(uncached, "calico", artifacts_path, tmp_path / "fresh")
     # Another batch size in the encoders rounds differently. Measured worst difference: 2e-7 relative.
     assert [line["loss"] for line in cached] == pytest.approx([line["loss"] for line in fresh], rel=1e-5)
+
+
+def test_a_cache_on_disk_trains_to_the_bytes_of_one_in_memory(artifacts_path, config, aligned, tmp_path):
+    in_memory, _ = run_finetune(config, "calico", artifacts_path, tmp_path / "memory")
+    on_disk = with_section(config, "finetune", feature_cache="disk")
+    filled, _ = run_finetune(on_disk, "calico", artifacts_path, tmp_path / "filled")
+    files = sorted((artifacts_path / "features").rglob("*.safetensors"))
+    written = [path.stat().st_mtime_ns for path in files]
+    read, _ = run_finetune(on_disk, "calico", artifacts_path, tmp_path / "read")
+    assert len(files) == 2
+    assert [path.stat().st_mtime_ns for path in files] == written
+    for log in (filled, read):
+        assert [{name: line[name] for name in RESULTS} for line in log] == [
+            {name: line[name] for name in RESULTS} for line in in_memory
+        ]
+
+
+@pytest.mark.parametrize("feature_cache", ["memory", "none"])
+def test_workers_change_nothing(artifacts_path, config, aligned, tmp_path, feature_cache):
+    logs = []
+    for num_workers in (0, 2):
+        changed = with_section(config, "finetune", num_workers=num_workers, feature_cache=feature_cache)
+        log, _ = run_finetune(changed, "calico", artifacts_path, tmp_path / str(num_workers))
+        logs.append([{name: line[name] for name in RESULTS} for line in log])
+    assert logs[0] == logs[1]
+
+
+def test_a_damaged_sample_in_a_worker_is_one_sentence(artifacts_path, config, aligned, tmp_path):
+    text = with_section(config, "finetune", num_workers=1)
+    language_model = text.model.language_model.model_copy(update={"max_length": 20})
+    short = text.model_copy(
+        update={"model": text.model.model_copy(update={"language_model": language_model})}
+    )
+    with pytest.raises(AlignmentError, match=r"^sample '.*': \d+ tokens, but model.language_model.max_le"):
+        run_finetune(short, "calico", artifacts_path, tmp_path)
+
+
+def test_shares_of_a_step_add_up(artifacts_path, config, aligned, tmp_path):
+    log, _ = run_finetune(config, "calico", artifacts_path, tmp_path)
+    for line in log:
+        shares = [value for name, value in line.items() if name.endswith("_share")]
+        assert len(shares) == 5
+        assert sum(shares) == pytest.approx(1)
+        assert line["samples_per_second"] == pytest.approx(config.finetune.batch_size / line["seconds"])
 
 
 def test_accumulated_micro_batches_count_as_one_step(artifacts_path, config, aligned, tmp_path):
