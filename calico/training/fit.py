@@ -74,6 +74,8 @@ def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
     model, section = job.assembly.model, job.section
     set_trainable(model, job.stage)
     trainable = check_trainable(model, job.stage)
+    if section.gradient_checkpointing:
+        model.language_model.checkpoint_layers()
     engine = Engine(model, section, job.runtime)
     features = make_features(
         job.dataset,

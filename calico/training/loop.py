@@ -1,5 +1,6 @@
 """The training loop: draw, forward, losses, backward, update, log."""
 
+import contextlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from calico.tracking import Run
 from calico.training.checkpoints import RunFolder
 from calico.training.engine import Engine, StepReport
 from calico.training.interruption import Interruption
+from calico.training.plan import advice
 from calico.training.sampler import MicroBatch, Sampler
 from calico.training.samples import Samples
 from calico.training.step_log import StepLog, StepRecord
@@ -116,19 +118,20 @@ def run_step(
         batch = next(stream)
         watch.lap("data")
         torch.manual_seed(micro_batch.seed)
-        features = samples.features(batch)
-        watch.lap("encode")
-        share_2 = engine.weigh_share(count_terms(batch))
-        losses = compute_losses(engine(batch, features), batch, section.losses, share_2=share_2)
-        values = engine.mean_over_processes(
-            torch.stack([losses[name].detach().float() for name in _LOSS_NAMES])
-        )
-        _check_finite(values, step, batch)
-        watch.lap("forward")
-        engine.backward(losses["total"])
-        watch.lap("backward")
-        report = engine.end_micro_batch()
-        watch.lap("optimizer")
+        with _explained(step, batch, section):
+            features = samples.features(batch)
+            watch.lap("encode")
+            share_2 = engine.weigh_share(count_terms(batch))
+            losses = compute_losses(engine(batch, features), batch, section.losses, share_2=share_2)
+            values = engine.mean_over_processes(
+                torch.stack([losses[name].detach().float() for name in _LOSS_NAMES])
+            )
+            _check_finite(values, step, batch)
+            watch.lap("forward")
+            engine.backward(losses["total"])
+            watch.lap("backward")
+            report = engine.end_micro_batch()
+            watch.lap("optimizer")
         sums += values
     assert report is not None, "the engine counts as many micro-batches to a step as the sampler"
     if not math.isfinite(report.grad_norm):
@@ -149,6 +152,21 @@ def run_step(
         samples_per_second=section.batch_size * section.accumulation / watch.total,
         **{f"{name}_share": watch.share(name) for name in _PHASES},
     )
+
+
+@contextlib.contextmanager
+def _explained(step: int, batch: Batch, section: TrainSection) -> Iterator[None]:
+    """Say what to change when the memory does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        num_pairs, length = batch.input_ids_BL.shape
+        num_masks = int(count_terms(batch)[1])
+        raise TrainingError(
+            f"step {step + 1}: out of memory with {num_pairs} pairs of up to {length} tokens and {num_masks} "
+            f"masks ({', '.join(batch.pair_ids)}). {advice(section)} `calico plan` says what fits; training "
+            "goes on from the last checkpoint only with the same values, else from the beginning."
+        ) from error
 
 
 def _check_finite(values: Tensor, step: int, batch: Batch) -> None:

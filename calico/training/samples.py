@@ -14,14 +14,19 @@ from calico.config import TrainSection
 from calico.core.records import Batch, ImageFeatures
 from calico.data.loading.collate import collate
 from calico.data.loading.dataset import CaptionDataset, Example, PairDataset
-from calico.data.loading.feature_cache import FeatureCache, FeaturesOrEncoder, bytes_per_image, count_cached
-from calico.data.loading.feature_store import open_store, store_key
+from calico.data.loading.feature_cache import (
+    FeatureCache,
+    Features,
+    FeaturesOrEncoder,
+    bytes_per_image,
+    count_cached,
+)
+from calico.data.loading.feature_store import FeatureStore, open_store, store_key
 from calico.data.loading.views import describe_views
 from calico.errors import CalicoError
-from calico.models.model import SegmentingModel
+from calico.models.model import ENCODERS, SegmentingModel
 from calico.training.engine import Engine
 
-_ENCODERS = ("vision_encoder", "clip", "semantic_encoder", "grounding_encoder")
 _NUM_BATCHES_AHEAD = 2  # of each worker
 
 SampleData = PairDataset | CaptionDataset
@@ -97,23 +102,54 @@ def make_features(
         return lambda batch: model.encode_images(batch.views)
     images, image_ids = dataset.images, dataset.image_ids
     encode, size = model.encode_images, section.batch_size
-    max_bytes = int(section.feature_cache_gb * 1e9)
     if section.feature_cache == "memory":
         per_image = bytes_per_image(images.views(image_ids[0]), encode)
-        count = count_cached(len(image_ids), per_image, batch_size=size, max_bytes=max_bytes)
+        count = count_cached(
+            len(image_ids), per_image, batch_size=size, max_bytes=int(section.feature_cache_gb * 1e9)
+        )
         stream = ((image_id, images.views(image_id)) for image_id in image_ids[:count])
-        return FeaturesOrEncoder(FeatureCache(stream, encode, batch_size=size), images.views, encode)
+        cache: Features = FeatureCache(stream, encode, batch_size=size)
+    else:
+        cache = _filled_store(dataset, model, section, engine, folder=folder, digests=digests)
+    if image_ids[-1] in cache:
+        _leave_gpu(model)
+    return FeaturesOrEncoder(cache, images.views, encode)
+
+
+def _filled_store(
+    dataset: SampleData,
+    model: SegmentingModel,
+    section: TrainSection,
+    engine: Engine,
+    *,
+    folder: Path,
+    digests: dict[str, str],
+) -> FeatureStore:
+    images, size = dataset.images, section.batch_size
     facts = {
-        "weights": {name: digest for name, digest in digests.items() if name in _ENCODERS},
+        "weights": {name: digest for name, digest in digests.items() if name in ENCODERS},
         "views": describe_views(images.sizes),
         "computed": [str(model.dtype), engine.device.type, torch.__version__, size],
     }
     store = open_store(
-        folder / store_key(facts), images, image_ids, encode, batch_size=size, max_bytes=max_bytes
+        folder / store_key(facts),
+        images,
+        dataset.image_ids,
+        model.encode_images,
+        batch_size=size,
+        max_bytes=int(section.feature_cache_gb * 1e9),
     )
-    store.fill(encode, rank=engine.rank, world_size=engine.world_size)
+    engine.wait_for_all()  # all have seen the same free space
+    store.fill(model.encode_images, rank=engine.rank, world_size=engine.world_size)
     engine.wait_for_all()
-    return FeaturesOrEncoder(store, images.views, encode)
+    return store
+
+
+def _leave_gpu(model: SegmentingModel) -> None:
+    """Move the encoders, which no image needs any more, out of the way: 5.5 GB at the paper's size."""
+    for name in ENCODERS:
+        if name in model.components:
+            model.components[name].to("cpu")
 
 
 class _Rows(Dataset[Example | CalicoError]):

@@ -174,6 +174,28 @@ def test_shares_of_a_step_add_up(artifacts_path, config, aligned, tmp_path):
         assert line["samples_per_second"] == pytest.approx(config.finetune.batch_size / line["seconds"])
 
 
+def test_gradient_checkpointing_trains_to_the_same_bytes(artifacts_path, config, aligned, tmp_path):
+    run_finetune(config, "calico", artifacts_path, tmp_path / "plain")
+    changed = with_section(config, "finetune", gradient_checkpointing=True)
+    run_finetune(changed, "calico", artifacts_path, tmp_path / "checkpointed")
+    plain, checkpointed = (
+        (tmp_path / name / "trained.safetensors").read_bytes() for name in ("plain", "checkpointed")
+    )
+    assert plain == checkpointed
+
+
+def test_too_little_memory_says_what_to_change(artifacts_path, config, aligned, tmp_path, monkeypatch):
+    def fail(*arguments, **others):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("calico.training.loop.compute_losses", fail)
+    with pytest.raises(
+        TrainingError,
+        match=r"step 1: out of memory with 3 pairs of up to \d+ tokens and 6 masks \(\w+/.*Set gradient_chec",
+    ):
+        run_finetune(config, "calico", artifacts_path, tmp_path)
+
+
 def test_accumulated_micro_batches_count_as_one_step(artifacts_path, config, aligned, tmp_path):
     accumulated = with_section(config, "finetune", batch_size=1, accumulation=3)
     log, _ = run_finetune(accumulated, "calico", artifacts_path, tmp_path)
