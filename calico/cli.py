@@ -244,8 +244,9 @@ def _plan(options: argparse.Namespace) -> None:
         need = planner.need(config.finetune, sample)
         print(
             f"{name} pair ({sample.text_tokens} text tokens, {sample.seg_tokens} masks): "
-            f"{need.total / GB:.1f} GB (weights {need.weights / GB:.1f}, optimizer {need.optimizer / GB:.1f}, "
-            f"step {need.step / GB:.1f}; filling the cache of features before: {need.filling / GB:.1f})"
+            f"{need.total / GB:.1f} GB (weights {need.weights / GB:.1f}, optimizer "
+            f"{need.optimizer / GB:.1f}, step {need.step / GB:.1f}; before, to fill the cache of features, "
+            f"{need.filling / GB:.1f})"
         )
     here = gpu_bytes_here()
     if here and not options.gpu_gb:
