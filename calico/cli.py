@@ -91,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--processes", type=int, default=1, metavar="N", help="GPUs that share a step")
     plan.set_defaults(command=_plan)
 
-    for command in (segment, evaluate, figures, inspect, validate, plan):
+    track = commands.add_parser("track", help="send to MLflow what it missed while it was not usable")
+    track.set_defaults(command=_track)
+
+    for command in (segment, evaluate, figures, inspect, validate, plan, track):
         command.add_argument("--profile", default="tiny", help="profile of params.yaml (default: tiny)")
     return parser
 
@@ -253,6 +256,14 @@ def _plan(options: argparse.Namespace) -> None:
         print(describe_fit(planner, config.finetune, here))
         return
     print(plan_table(planner, config.finetune, options.gpu_gb or _GPU_SIZES_GB))
+
+
+def _track(options: argparse.Namespace) -> None:
+    load_config(options.profile)
+    from calico.tracking import send_unsent
+
+    sent = send_unsent(Path("artifacts") / options.profile)
+    print(f"{len(sent)} runs sent{': ' if sent else '.'}{', '.join(sent)}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

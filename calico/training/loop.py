@@ -77,6 +77,9 @@ def _resume(engine: Engine, folder: RunFolder) -> list[StepRecord]:
     """Go on from the newest checkpoint; return the records of the steps before it."""
     checkpoint = folder.latest(rank=engine.rank)
     if checkpoint is None:
+        if engine.rank == 0:
+            for other in folder.others():
+                sys.stderr.write(f"training starts from the beginning; of another run there is {other}\n")
         return []
     engine.load_state(checkpoint.tensors, len(checkpoint.records))
     if engine.rank == 0:
@@ -164,8 +167,8 @@ def _explained(step: int, batch: Batch, section: TrainSection) -> Iterator[None]
         num_masks = int(count_terms(batch)[1])
         raise TrainingError(
             f"step {step + 1}: out of memory with {num_pairs} pairs of up to {length} tokens and {num_masks} "
-            f"masks ({', '.join(batch.pair_ids)}). {advice(section)} `calico plan` says what fits; training "
-            "goes on from the last checkpoint only with the same values, else from the beginning."
+            f"masks ({', '.join(batch.pair_ids)}). {advice(section)} `calico plan` says what fits. With "
+            "gradient_checkpointing training goes on from the last checkpoint, with other values anew."
         ) from error
 
 

@@ -3,11 +3,12 @@ from dataclasses import fields
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from calico.assembly import open_pretrained
 from calico.core.files import verify_manifest
-from calico.errors import AlignmentError, CheckpointError, TrainingError
+from calico.errors import AlignmentError, CheckpointError, DataError, TrainingError
+from calico.models.losses import compute_losses
 from calico.models.trainable import set_trainable
 from calico.tracking import Run
 from calico.training.align import align
@@ -89,6 +90,9 @@ def test_finetune_trains_what_the_paper_trains(artifacts_path, config, aligned, 
     adapters = [name for name in trained if name.startswith("language_model")]
     assert len(adapters) == 4 * config.model.language_model.num_layers
     assert all(".lora_" in name for name in adapters)
+    stored = json.loads((tmp_path / "trainable.json").read_text())
+    assert stored["shapes"] == {name: list(tensor.shape) for name, tensor in sorted(trained.items())}
+    assert stored["tensors"] == len(trained)
     manifest = verify_manifest(tmp_path)
     assert ("aligned" in manifest["pretrained"]) == (variant == "calico")
 
@@ -110,6 +114,18 @@ def test_frozen_weights_keep_their_bits(artifacts_path, config, aligned, tmp_pat
     changed = {name for name, tensor in kept["before"].items() if not torch.equal(tensor, after[name])}
     assert changed
     assert changed <= set(trained)
+
+
+def test_a_frozen_weight_that_changes_stops_the_run(artifacts_path, config, aligned, tmp_path, monkeypatch):
+    def touch(engine, *arguments, **others):
+        with torch.no_grad():
+            engine.module.f_segmentation[0].weight.view(torch.int32)[0, 0] ^= 1
+        return []
+
+    monkeypatch.setattr("calico.training.fit.train", touch)
+    with pytest.raises(TrainingError, match="weights that must stay frozen changed while training"):
+        run_finetune(config, "calico", artifacts_path, tmp_path)
+    assert not (tmp_path / "trained.safetensors").exists()
 
 
 def test_the_same_seed_gives_the_same_bytes(artifacts_path, config, aligned, tmp_path):
@@ -206,8 +222,6 @@ def test_a_loss_that_is_not_finite_stops_with_the_pairs(
     artifacts_path, config, aligned, tmp_path, monkeypatch
 ):
     def poison(output, batch, section, **share):
-        from calico.models.losses import compute_losses
-
         losses = compute_losses(output, batch, section, **share)
         return {**losses, "total": losses["total"] * float("nan")}
 
@@ -217,6 +231,98 @@ def test_a_loss_that_is_not_finite_stops_with_the_pairs(
     ):
         run_finetune(config, "calico", artifacts_path, tmp_path)
     assert not (tmp_path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("total", "losses are not finite"), ("gradient", "norm of the gradients is (nan|inf)")],
+)
+def test_the_last_good_checkpoint_outlives_what_is_not_finite(  # noqa: PLR0917
+    artifacts_path, config, aligned, tmp_path, monkeypatch, capsys, name, message
+):
+    calls = []
+
+    def poison(output, batch, section, **share):
+        losses = compute_losses(output, batch, section, **share)
+        calls.append(1)
+        if len(calls) != 4:
+            return losses
+        if name == "gradient":
+            # Finite forward, infinite backward: the square root of a difference that is zero.
+            return {**losses, "total": losses["total"] + (losses["total"] - losses["total"].detach()).sqrt()}
+        return {**losses, "total": losses["total"] * float("nan")}
+
+    changed = with_section(config, "finetune", checkpoint_every=1, num_steps=6)
+    undisturbed, _ = run_finetune(changed, "calico", artifacts_path, tmp_path / "undisturbed")
+    monkeypatch.setattr("calico.training.loop.compute_losses", poison)
+    with pytest.raises(TrainingError, match=f"step 4: the {message}"):
+        run_finetune(changed, "calico", artifacts_path, tmp_path / "stopped")
+    monkeypatch.undo()
+    log, _ = run_finetune(changed, "calico", artifacts_path, tmp_path / "stopped")
+    assert "going on after step 3." in capsys.readouterr().err
+    assert [line["loss"] for line in log] == [line["loss"] for line in undisturbed]
+
+
+def test_a_full_disk_leaves_the_checkpoint_to_go_on_from(
+    artifacts_path, config, aligned, tmp_path, monkeypatch, capsys
+):
+    changed = with_section(config, "finetune", checkpoint_every=2, num_steps=6)
+    undisturbed, _ = run_finetune(changed, "calico", artifacts_path, tmp_path / "undisturbed")
+    written = []
+
+    def fill_up(tensors, path):
+        written.append(path)
+        if len(written) == 2:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path)
+
+    monkeypatch.setattr("calico.training.checkpoints.save_file", fill_up)
+    with pytest.raises(DataError, match="the disk is full"):
+        run_finetune(changed, "calico", artifacts_path, tmp_path / "stopped")
+    log, _ = run_finetune(changed, "calico", artifacts_path, tmp_path / "stopped")
+    assert "going on after step 2." in capsys.readouterr().err
+    assert [line["loss"] for line in log] == [line["loss"] for line in undisturbed]
+
+
+def test_values_that_leave_the_result_alone_may_change_between(
+    artifacts_path, config, aligned, tmp_path, monkeypatch, capsys
+):
+    changed = with_section(config, "finetune", checkpoint_every=2, num_steps=6)
+    stop_at_the_second_checkpoint(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run_finetune(changed, "calico", artifacts_path, tmp_path)
+    monkeypatch.undo()
+    freely = with_section(changed, "finetune", num_workers=1, gradient_checkpointing=True, log_every=1)
+    run_finetune(freely, "calico", artifacts_path, tmp_path)
+    assert "going on after step 4." in capsys.readouterr().err
+
+
+def test_another_value_starts_anew_and_says_so(
+    artifacts_path, config, aligned, tmp_path, monkeypatch, capsys
+):
+    changed = with_section(config, "finetune", checkpoint_every=2, num_steps=6)
+    stop_at_the_second_checkpoint(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run_finetune(changed, "calico", artifacts_path, tmp_path)
+    monkeypatch.undo()
+    other = with_section(changed, "finetune", learning_rate=1e-5)
+    run_finetune(other, "calico", artifacts_path, tmp_path)
+    assert "step-00000004 (section.learning_rate 0.003 -> 1e-05)" in capsys.readouterr().err
+    run_finetune(changed, "calico", artifacts_path, tmp_path)
+
+
+def stop_at_the_second_checkpoint(monkeypatch):
+    from calico.training.checkpoints import RunFolder
+
+    commit = RunFolder.commit
+
+    def stop(folder, records):
+        commit(folder, records)
+        if len(records) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "commit", stop)
 
 
 def test_a_stray_trainable_parameter_is_refused(artifacts_path, config):
