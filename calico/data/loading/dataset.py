@@ -4,7 +4,7 @@ A row is made when it is read: wording drawn from (seed, sample id), token ids i
 the frame of the grounding view. Masks are decoded once and kept packed, eight pixels a byte.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -93,12 +93,12 @@ class ImageFolder:
     def __init__(self, images: Mapping[str, ImageRecord], sources_path: Path, sizes: ViewSizes) -> None:
         self._images = images
         self._sources_path = Path(sources_path)
-        self._sizes = sizes
+        self.sizes = sizes
 
     @property
     def grounding_px(self) -> int:
         """Side of the grounding view."""
-        return self._sizes.grounding_px
+        return self.sizes.grounding_px
 
     def record(self, image_id: str) -> ImageRecord:
         """Return an image's record.
@@ -127,9 +127,22 @@ class ImageFolder:
             )
         return image_HWC
 
+    def file_state(self, image_id: str) -> tuple[int, int]:
+        """Return the size of an image file in bytes and the time of its last change in ns.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        path = self._sources_path / self.record(image_id).path
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}). Run the stage acquire.") from error
+        return status.st_size, status.st_mtime_ns
+
     def views(self, image_id: str) -> dict[str, Tensor]:
         """Return the views of an image, each of shape (3, side, side)."""
-        return make_views(self.pixels(image_id), self._sizes)
+        return make_views(self.pixels(image_id), self.sizes)
 
 
 class MaskFolder:
@@ -364,12 +377,6 @@ def build_caption_dataset(  # noqa: PLR0913 - as build_pair_dataset
     encoding = _text_encoding(tokenizer, model, variant)
     builder = ExampleBuilder(images, MaskFolder(rles, mask_loss_px), encoding, with_views)
     return CaptionDataset(captions, builder, seed=seed)
-
-
-def iterate_views(dataset: SampleDataset) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield (image id, views) of every image that the rows name, once; to fill a feature cache."""
-    for image_id in dataset.image_ids:
-        yield image_id, dataset.images.views(image_id)
 
 
 def _image_folder(unify_path: Path, sources_path: Path, sizes: ViewSizes) -> ImageFolder:
