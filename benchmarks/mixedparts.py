@@ -37,9 +37,9 @@ from benchmarks.pair_peers import (
 from benchmarks.real_shaped_tables import write_tables
 from calico.config import CurateSection, PairSection
 from calico.core.masks import Rle, box_xyxy
+from calico.core.pair_rows import PairTable
 from calico.core.tables import PAIRS
 from calico.core.tokens import TASKS
-from calico.data.loading.pair_table import PairTable
 from calico.data.pairs.curate import curate
 from calico.data.pairs.pairing import pair
 
@@ -47,6 +47,7 @@ _SEED = 0
 _PER_TASK = 800_000
 _MAX_TARGETS = 72
 _NUM_ROUNDS = 2
+_NUM_ROWS = 2000
 
 
 def main() -> None:
@@ -87,7 +88,8 @@ def _measure(folder: Path) -> dict[str, float]:
         "vs_pandas": round(per_pair["pandas"] / per_pair["full"], 1),
         "vs_duckdb": round(per_pair["duckdb"] / per_pair["full"], 1),
         "seconds_240k": round(seconds["tenth"], 2),
-        "open_seconds": round(_open_seconds(folder / f"pair{_PER_TASK}" / "train.parquet"), 4),
+        "open_seconds": round(_open_seconds(folder / f"pair{_PER_TASK}" / "rows" / "train"), 4),
+        "row_seconds": round(_row_seconds(folder / f"pair{_PER_TASK}" / "rows" / "train"), 6),
         "candidate_pairs": summary["num_candidates"],
         "curated_pairs": summary["num_kept"],
     }
@@ -186,6 +188,16 @@ def _open_seconds(path: Path) -> float:
         assert samples[int(rng.integers(len(samples)))].targets
         found.append(time.perf_counter() - start)
     return statistics.median(found)
+
+
+def _row_seconds(path: Path) -> float:
+    """Return the mean time to read a row."""
+    samples = PairTable(path)
+    rows = np.random.default_rng(_SEED).integers(len(samples), size=_NUM_ROWS).tolist()
+    start = time.perf_counter()
+    for row in rows:
+        assert samples[row].targets
+    return (time.perf_counter() - start) / _NUM_ROWS
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from calico.checkpoints.layout import component_path, tokenizer_path
+from calico.checkpoints.layout import find_tokenizer
 from calico.checkpoints.loader import load_pretrained, load_trained
 from calico.config import ModelSection, RuntimeSection, VariantName
 from calico.core.files import sha256_of, verify_manifest
@@ -21,6 +20,7 @@ from calico.models.trainable import set_trainable
 
 ALIGNED_FILE = "aligned.safetensors"
 TRAINED_FILE = "trained.safetensors"
+ALIGNED = "aligned"  # among an assembly's digests
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,12 @@ def open_pretrained(section: ModelSection, variant: VariantName, artifacts_path:
     Raises:
         CheckpointError: a file is missing, damaged or of another model.
     """
-    checkpoints_path = artifacts_path / "checkpoints"
-    tokenizer = load_tokenizer(tokenizer_path(checkpoints_path))
+    return open_base(section, variant, artifacts_path / "checkpoints")
+
+
+def open_base(section: ModelSection, variant: VariantName, checkpoints_path: Path) -> Assembly:
+    """Build a model from a folder of pretrained parts; see `open_pretrained`."""
+    tokenizer = load_tokenizer(find_tokenizer(checkpoints_path, variant))
     model = build_model(
         section,
         variant,
@@ -73,10 +77,9 @@ def open_pretrained(section: ModelSection, variant: VariantName, artifacts_path:
         seg_id=tokenizer.get_vocab()[SEG],
         eos_id=tokenizer.eos_token_id,
     )
-    loaded = load_pretrained(model, checkpoints_path)
-    return Assembly(
-        model, tokenizer, {name: sha256_of(component_path(checkpoints_path, name)) for name in loaded}
-    )
+    loaded = load_pretrained(model, checkpoints_path, variant=variant)
+    digests = {name: sha256_of(Path(report["file"])) for name, report in loaded.items()}
+    return Assembly(model, tokenizer, digests)
 
 
 def open_aligned(section: ModelSection, variant: VariantName, artifacts_path: Path) -> Assembly:
@@ -94,7 +97,7 @@ def open_aligned(section: ModelSection, variant: VariantName, artifacts_path: Pa
     set_trainable(assembly.model, "align")
     load_trained(assembly.model, aligned_path)
     return Assembly(
-        assembly.model, assembly.tokenizer, {**assembly.digests, "aligned": sha256_of(aligned_path)}
+        assembly.model, assembly.tokenizer, {**assembly.digests, ALIGNED: sha256_of(aligned_path)}
     )
 
 
@@ -114,18 +117,22 @@ def open_finetuned(
         )
     manifest = verify_manifest(folder)
     assembly = open_aligned(section, variant, artifacts_path)
-    _check_digests(manifest, assembly.digests, folder)
+    check_digests(manifest["pretrained"], assembly.digests, folder)
     set_trainable(assembly.model, "finetune")
     load_trained(assembly.model, folder / TRAINED_FILE, facts={"variant": variant})
     assembly.model.requires_grad_(False).eval().to(runtime.device, getattr(torch, runtime.dtype))
     return assembly
 
 
-def _check_digests(manifest: Mapping[str, Any], digests: Mapping[str, str], folder: Path) -> None:
-    trained_on: Mapping[str, str] = manifest["pretrained"]
+def check_digests(trained_on: Mapping[str, str], digests: Mapping[str, str], folder: Path) -> None:
+    """Compare the pretrained parts of a trained model with those present.
+
+    Raises:
+        CheckpointError: they differ; names which.
+    """
     differing = sorted(name for name in {*trained_on, *digests} if trained_on.get(name) != digests.get(name))
     if differing:
         raise CheckpointError(
             f"{folder}: finetuned on other weights than those present: {', '.join(differing)} changed since. "
-            "Run the stage finetune again."
+            "Run the stage finetune again, or put those weights back."
         )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _DEFAULT_TASK = "common_parts"
 _OVERLAY_SIDE_PX = 1600
 _SPLITS = ("train", "val", "test")
+_GPU_SIZES_GB = (24, 48, 80, 141)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,7 +59,16 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, metavar="DIR", help="folder for overlays and result.json"
     )
     segment.add_argument("--model", choices=get_args(VariantName), default="calico")
+    segment.add_argument("--saved", type=Path, metavar="DIR", help="use the model that export wrote there")
     segment.set_defaults(command=_segment)
+
+    export = commands.add_parser("export", help="write a finetuned model to a folder, to hand on")
+    export.add_argument("--model", choices=get_args(VariantName), default="calico")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
+    export.add_argument(
+        "--merged", action="store_true", help="all weights, LoRA merged; else only what was trained"
+    )
+    export.set_defaults(command=_export)
 
     evaluate = commands.add_parser("evaluate", help="score prediction files against a file of pairs")
     _add_evaluate_arguments(evaluate)
@@ -78,7 +88,22 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser("validate", help="check the rules of the data set; exit with 1 if broken")
     validate.set_defaults(command=_validate)
 
-    for command in (segment, evaluate, figures, inspect, validate):
+    plan = commands.add_parser("plan", help="say how much GPU memory finetuning needs, and what to set")
+    plan.add_argument("--model", choices=get_args(VariantName), default="calico")
+    plan.add_argument(
+        "--gpu-gb",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="sizes of GPUs (default: the one that is here, else 24 48 80 141)",
+    )
+    plan.add_argument("--processes", type=int, default=1, metavar="N", help="GPUs that share a step")
+    plan.set_defaults(command=_plan)
+
+    track = commands.add_parser("track", help="send to MLflow what it missed while it was not usable")
+    track.set_defaults(command=_track)
+
+    for command in (segment, export, evaluate, figures, inspect, validate, plan, track):
         command.add_argument("--profile", default="tiny", help="profile of params.yaml (default: tiny)")
     return parser
 
@@ -120,12 +145,16 @@ def _segment(options: argparse.Namespace) -> None:
 
     task = options.task or (_DEFAULT_TASK if options.question is None else None)
     images = [read_image(path) for path in options.images]
-    segmenter = Segmenter.from_artifacts(options.profile, options.model)
+    if options.saved is None:
+        segmenter = Segmenter.from_artifacts(options.profile, options.model)
+    else:
+        checkpoints = Path("artifacts") / options.profile / "checkpoints"
+        segmenter = Segmenter.from_pretrained(options.saved, checkpoints=checkpoints)
     prediction = segmenter.segment(images, task=task, question=options.question)
     overlays = _draw(images, prediction)
     result = {
         "profile": options.profile,
-        "model": options.model,
+        "model": segmenter.variant,
         "task": task,
         "question": options.question,
         "text": prediction.answer.text,
@@ -148,6 +177,17 @@ def _segment(options: argparse.Namespace) -> None:
     print(prediction.answer.text)
     count = "1 mask" if len(prediction.masks) == 1 else f"{len(prediction.masks)} masks"
     print(f"{count} in {options.out}: result.json, {', '.join(overlays)}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    load_config(options.profile)  # a misspelled profile is found before torch is imported
+    from calico.segmenter import Segmenter
+
+    Segmenter.from_artifacts(options.profile, options.model).save_pretrained(
+        options.out, merged=options.merged
+    )
+    size = sum(path.stat().st_size for path in options.out.iterdir())
+    print(f"{options.model} in {options.out}, {size / 1e6:.1f} MB")
 
 
 def _draw(images: "Sequence[np.ndarray]", prediction: "Prediction") -> "dict[str, np.ndarray]":
@@ -220,6 +260,34 @@ def _validate(options: argparse.Namespace) -> None:
     print(json.dumps(figures))
     if found.num_violations:
         raise SystemExit(1)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    config = load_config(options.profile)
+    from calico.training.plan import GB, Planner, describe_fit, gpu_bytes_here, plan_table
+
+    planner = Planner(config, options.model, num_processes=options.processes)
+    for name, sample in (("typical", planner.typical()), ("longest", planner.longest())):
+        need = planner.need(config.finetune, sample)
+        print(
+            f"{name} pair ({sample.text_tokens} text tokens, {sample.seg_tokens} masks): "
+            f"{need.total / GB:.1f} GB (weights {need.weights / GB:.1f}, optimizer "
+            f"{need.optimizer / GB:.1f}, step {need.step / GB:.1f}; before, to fill the cache of features, "
+            f"{need.filling / GB:.1f})"
+        )
+    here = gpu_bytes_here()
+    if here and not options.gpu_gb:
+        print(describe_fit(planner, config.finetune, here))
+        return
+    print(plan_table(planner, config.finetune, options.gpu_gb or _GPU_SIZES_GB))
+
+
+def _track(options: argparse.Namespace) -> None:
+    load_config(options.profile)
+    from calico.tracking import send_unsent
+
+    sent = send_unsent(Path("artifacts") / options.profile)
+    print(f"{len(sent)} runs sent{': ' if sent else '.'}{', '.join(sent)}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

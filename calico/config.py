@@ -1,7 +1,7 @@
 """params.yaml, typed: one frozen, strict section per stage; every fault reported at once."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -58,8 +58,7 @@ class OwnSource(Section):
         name: of the source in tables and reports.
         annotations, images: file and folder, relative to the folder that the pipeline runs in.
         split: of all images of the file; "by_image" puts about 80, 10 and 10 % into train, val and test.
-        part_link: field of a part's annotation that holds the id of its object's; null where a part
-            belongs to the object that it lies in.
+        part_link: field of a part's annotation with its object's id; null: the object that it lies in.
     """
 
     kind: Literal["coco"]
@@ -80,8 +79,8 @@ class OwnSource(Section):
 class DownloadSection(Section):
     """The published sources: which to get, and where their archives are kept.
 
-    `accepted_terms` names the sources whose terms a person has read and accepted; a source that has terms is
-    not downloaded without. `folder` lies outside the stages' outputs, so that DVC never removes an archive.
+    A source that has terms needs its name in `accepted_terms`: a person has read and accepted them. `folder`
+    lies outside the stages' outputs, so that DVC never removes an archive.
     """
 
     sources: Annotated[list[DownloadName], Field(min_length=1)]
@@ -229,9 +228,9 @@ class LoraSection(Section):
 class VariantSection(Section):
     """What tells one model from another.
 
-    `visual`: what brings images to the language model: "qformer" (CALICO), "linear" (LISA) or "mlp" (GLaMM);
-    "patches" is CALICO without its Q-Former, EVA-CLIP's patches through one linear layer. `cam`: "full", or
-    with a step left out: "unqueried" (the Q-Former is not asked again), "unguided" (asked the same again).
+    `visual` brings images to the language model: "qformer" (CALICO), "linear" (LISA), "mlp" (GLaMM); with
+    "patches" CALICO lacks its Q-Former. `cam`: "full", "unqueried" (no second question) or "unguided"
+    (the same question again).
     """
 
     visual: Literal["qformer", "linear", "mlp", "patches"]
@@ -273,8 +272,9 @@ class LossSection(Section):
 class TrainSection(Section):
     """One training run; align and finetune share the form.
 
-    `cache_features` encodes every image once, before training, and keeps the features in memory. A checkpoint
-    is written every `checkpoint_every` steps; `keep_checkpoints` of them stay.
+    `feature_cache` encodes every image once, before training; images beyond `feature_cache_gb` are encoded
+    when they are drawn. `num_workers` 0 makes batches in the training process. `validate_every` 0 never
+    validates. What these mean: docs/training.md.
     """
 
     seed: NonNegative
@@ -289,7 +289,12 @@ class TrainSection(Section):
     zero_stage: Literal[0, 1, 2]
     losses: LossSection
     mask_loss_px: Positive
-    cache_features: bool
+    feature_cache: Literal["none", "memory", "disk"]
+    feature_cache_gb: PositiveFloat
+    num_workers: NonNegative
+    gradient_checkpointing: bool
+    validate_every: NonNegative
+    num_validation_samples: Positive
     log_every: Positive
     checkpoint_every: Positive
     keep_checkpoints: Positive
@@ -358,22 +363,17 @@ def variant_name(name: str) -> VariantName:
     Raises:
         ConfigError: there is no such variant.
     """
-    for variant in get_args(VariantName):
-        if name == variant:
-            return variant
+    if name in get_args(VariantName):
+        return cast(VariantName, name)
     raise ConfigError(f"no model '{name}'; choose one of {', '.join(get_args(VariantName))}.")
 
 
 def load_config(profile: str, path: Path = Path("params.yaml")) -> Config:
     """Read one profile.
 
-    Args:
-        profile: top-level key of the file, "tiny" or "paper".
-        path: YAML file.
-
     Raises:
-        ConfigError: the file or the profile is missing, or values are wrong; lists every fault with its
-            dotted path and value.
+        ConfigError: the file or its top-level key `profile` is missing, or values are wrong; lists every
+            fault with its dotted path and value.
     """
     try:
         profiles: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

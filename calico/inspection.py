@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from calico.config import Config
 from calico.core.images import read_image
 from calico.core.masks import Rle, decode
+from calico.core.pair_rows import PairTable, rows_path
 from calico.core.records import PairSample, Phrase
 from calico.core.tokens import TASKS
-from calico.data.loading.pair_table import PairTable
 from calico.data.pairs.conversation import QUESTIONS, choose_wording, render_answer, render_prompt
 from calico.data.validation.files import SPLITS, ImageFolders
 from calico.errors import DataError
@@ -173,7 +173,7 @@ class Inspection:
 
     def _table(self, split: str) -> PairTable:
         if split not in self._tables:
-            self._tables[split] = PairTable(self._file(split))
+            self._tables[split] = PairTable(rows_path(self._file(split)))
         return self._tables[split]
 
     def _find(self, pair_id: str, columns: Mapping[str, pa.ChunkedArray]) -> PairPlace:
@@ -216,9 +216,14 @@ def _decode(mask_id: str, rles: Mapping[str, Rle], sample: PairSample) -> np.nda
 
 
 def _column(path: Path, name: str) -> pa.ChunkedArray:
-    PairTable(path)  # says what is wrong with a file that is missing or another's
     try:
         return pq.ParquetFile(path).read(columns=[name], use_threads=False)[name]
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
+    except KeyError as error:
+        raise DataError(
+            f"{path}: no column '{name}'. Another version wrote it; run its stage again."
+        ) from error
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Delete it, run its stage again.") from error
 

@@ -1,5 +1,6 @@
 """Segment objects and parts in a person's own images with a finetuned model."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,21 +8,23 @@ import numpy as np
 from PIL import Image
 
 from calico.assembly import Assembly, open_finetuned
-from calico.config import Config, VariantName, load_config
+from calico.config import ModelSection, PredictSection, RuntimeSection, VariantName, load_config
 from calico.core.tokens import TASKS
-from calico.data.loading.feature_cache import FeatureCache
 from calico.data.loading.views import make_views, read_image, view_sizes
 from calico.data.pairs.conversation import prompt_frame, render_prompt
 from calico.errors import DataError
+from calico.predictors.features import FeaturesOnDemand, Views
 from calico.predictors.lvlm import LvlmPredictor
 from calico.predictors.protocol import Prediction, Question
+from calico.saving import open_saved, save_model
 
 ImageLike = Path | str | Image.Image | np.ndarray
 FREE_QUESTION = "question"
+_MAX_IMAGES = 16  # whose features are kept between questions
 
 
 class Segmenter:
-    """A finetuned model, ready to be asked about images.
+    """A finetuned model, ready to be asked about images; the images asked about last are not encoded again.
 
     Example:
         >>> segmenter = Segmenter.from_artifacts("tiny")
@@ -29,11 +32,37 @@ class Segmenter:
         >>> prediction.answer.text, [mask.label for mask in prediction.masks]
     """
 
-    def __init__(self, assembly: Assembly, config: Config, variant: VariantName) -> None:
-        """Wrap a loaded model; see `from_artifacts`."""
+    def __init__(
+        self,
+        assembly: Assembly,
+        variant: VariantName,
+        *,
+        model: ModelSection,
+        predict: PredictSection,
+        runtime: RuntimeSection,
+    ) -> None:
+        """Wrap a loaded model; see `from_artifacts` and `from_pretrained`."""
         self._assembly = assembly
-        self._config = config
-        self._sizes = view_sizes(config.model, variant)
+        self._variant = variant
+        self._model, self._predict, self._runtime = model, predict, runtime
+        self._sizes = view_sizes(model, variant)
+        self._views: dict[str, Views] = {}
+        self._features = FeaturesOnDemand(
+            self._views.__getitem__, assembly.model.encode_images, max_images=_MAX_IMAGES
+        )
+        self._predictor = LvlmPredictor(
+            assembly.model,
+            assembly.tokenizer,
+            predict,
+            features=self._features,
+            grounding_px=self._sizes.grounding_px,
+            max_length=model.language_model.max_length,
+        )
+
+    @property
+    def variant(self) -> VariantName:
+        """Which model it is."""
+        return self._variant
 
     @classmethod
     def from_artifacts(
@@ -52,7 +81,55 @@ class Segmenter:
         """
         config = load_config(profile, root / "params.yaml")
         assembly = open_finetuned(config.model, variant, root / "artifacts" / profile, runtime=config.runtime)
-        return cls(assembly, config, variant)
+        return cls(assembly, variant, model=config.model, predict=config.predict, runtime=config.runtime)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: Path | str,
+        *,
+        checkpoints: Path | str | None = None,
+        runtime: RuntimeSection | None = None,
+    ) -> "Segmenter":
+        """Open what `save_pretrained` wrote.
+
+        Args:
+            folder: of the saved model.
+            checkpoints: folder of the pretrained parts that it was trained on; a merged one needs none.
+            runtime: device and precision; by default as it was saved.
+
+        Raises:
+            CheckpointError: not a saved model, or the pretrained parts are missing or others.
+            DataError: a file differs from its manifest.
+        """
+        saved = open_saved(
+            Path(folder), checkpoints_path=Path(checkpoints) if checkpoints else None, runtime=runtime
+        )
+        config = saved.config
+        return cls(
+            saved.assembly,
+            config.variant,
+            model=config.model,
+            predict=config.predict,
+            runtime=runtime or config.runtime,
+        )
+
+    def save_pretrained(self, folder: Path | str, *, merged: bool = False) -> None:
+        """Write the model to a new folder: what was trained alone, or with `merged` all of its weights.
+
+        Raises:
+            CheckpointError: the folder is not empty.
+            DataError: the disk is full or not writable.
+        """
+        save_model(
+            self._assembly,
+            self._variant,
+            Path(folder),
+            model=self._model,
+            predict=self._predict,
+            runtime=self._runtime,
+            merged=merged,
+        )
 
     def segment(
         self, images: Sequence[ImageLike], *, task: str | None = None, question: str | None = None
@@ -73,21 +150,14 @@ class Segmenter:
         """
         prompt, untrusted = _prompt(len(images), task, question)
         pixels = [_pixels(image) for image in images]
-        ids = tuple(f"image {index + 1}" for index in range(len(pixels)))
+        ids = tuple(_content_id(image_HWC) for image_HWC in pixels)
         sizes = tuple((image_HWC.shape[0], image_HWC.shape[1]) for image_HWC in pixels)
-        views = [make_views(image_HWC, self._sizes) for image_HWC in pixels]
-        predictor = LvlmPredictor(
-            self._assembly.model,
-            self._assembly.tokenizer,
-            self._config.predict,
-            features=FeatureCache(
-                zip(ids, views, strict=True), self._assembly.model.encode_images, batch_size=len(ids)
-            ),
-            grounding_px=self._sizes.grounding_px,
-            max_length=self._config.model.language_model.max_length,
-        )
         asked = Question("", task or FREE_QUESTION, prompt, ids, sizes, sizes, untrusted=untrusted)
-        (prediction,) = predictor.predict([asked])
+        self._views.update({key: make_views(one, self._sizes) for key, one in zip(ids, pixels, strict=True)})
+        try:
+            (prediction,) = self._predictor.predict([asked])
+        finally:
+            self._views.clear()
         return prediction
 
 
@@ -108,6 +178,11 @@ def _prompt(num_images: int, task: str | None, question: str | None) -> tuple[st
             "your own."
         )
     return render_prompt(task, num_images), ""
+
+
+def _content_id(image_HWC: np.ndarray) -> str:
+    """Return the same text for the same pixels."""
+    return hashlib.sha256(f"{image_HWC.shape}".encode() + image_HWC.tobytes()).hexdigest()
 
 
 def _pixels(image: ImageLike) -> np.ndarray:

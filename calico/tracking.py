@@ -1,17 +1,16 @@
 """One run per stage: its time and peak memory in stage.json, its values and curves in MLflow.
 
 MLflow is a view: nothing reads from it. Where it is not installed, or its server or database does not answer,
-the stage says so once and goes on.
+the stage says so once and goes on. What a server or database missed stays in a file below
+artifacts/<profile>/unsent; `send_unsent` sends it later.
 """
 
 import contextlib
-import functools
-import inspect
+import fcntl
 import json
 import logging
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from calico.core.files import write_json
-from calico.errors import CalicoError
+from calico.errors import DataError
 
 _LOGGER = logging.getLogger(__name__)
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
@@ -39,32 +38,25 @@ _MAX_METRICS = 1000  # MLflow takes no more in one batch
 _MAX_PARAMS = 100
 _MAX_VALUE_CHARS = 6000
 _MAX_REASON_CHARS = 200
-_FAILURE_VARIABLE = "CALICO_FAILURE_RECORD"
 _PARENT_VARIABLE = "CALICO_PARENT_RUN_ID"
 _SYSTEM_METRICS_VARIABLE = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
-_KILLED = "Killed"
-_INTERRUPTED_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-# What may be gone on the next try: a network, a mount, a peer. A full disk reaches us as DataError.
-_PASSING_FAULTS = (ConnectionError, TimeoutError, InterruptedError)
-_PASSING_KINDS = (
-    "DistBackendError",
-    "DistNetworkError",
-    "DistStoreError",
-)  # torch.distributed: a peer was lost
+_UNSENT = "unsent"
 
 
 class Run:
-    """What a stage records while it works. Every method is a no-op once tracking is unavailable."""
+    """What a stage records while it works. Nothing here ever stops the stage."""
 
-    def __init__(self, open_store: Callable[[], "_Store"] | None = None) -> None:
-        """Open the store, if there is one.
-
-        Args:
-            open_store: makes the MLflow side; None records nothing.
-        """
+    def __init__(
+        self, open_store: Callable[[], "_Store"] | None = None, journal: "_Journal | None" = None
+    ) -> None:
+        """Open the store, if there is one; the journal keeps everything until MLflow has it."""
+        self._journal = journal
+        self._is_all_sent = True
         self._store: _Store | None = None
         if open_store is not None:
             self._store = self._attempt(open_store)
+        if self._store:
+            self._note("run", self._store.run_id)
 
     @property
     def mlflow_run_id(self) -> str | None:
@@ -73,18 +65,15 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record numbers; they are sent in batches, and all of them before the run ends."""
-        if self._store:
-            self._attempt(self._store.add_metrics, metrics, step or 0)
+        self._record("add_metrics", dict(metrics), step or 0, int(time.time() * 1000))
 
     def log_figure(self, path: Path) -> None:
         """Record a picture or page that lies at `path`."""
-        if self._store:
-            self._attempt(self._store.add_file, Path(path))
+        self._record("add_file", str(Path(path).absolute()))
 
     def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Record rows of equal keys as a table called `name`."""
-        if self._store:
-            self._attempt(self._store.add_table, name, rows)
+        self._record("add_table", name, list(rows))
 
     def close(self, status: str) -> None:
         """End the MLflow run.
@@ -92,49 +81,142 @@ class Run:
         Args:
             status: "FINISHED", "FAILED" or "KILLED".
         """
-        if self._store:
-            self._attempt(self._store.close, status)
+        self._record("close", status)
         self._store = None
+        if self._journal is not None:
+            self._journal.close(keep=not self._is_all_sent)
+
+    def _record(self, action: str, *arguments: Any) -> None:
+        self._note(action, *arguments)
+        if self._store:
+            self._attempt(getattr(self._store, action), *arguments)
+
+    def _note(self, action: str, *arguments: Any) -> None:
+        if self._journal is not None:
+            try:
+                self._journal.write(action, *arguments)
+            except OSError as error:
+                _LOGGER.warning("%s: cannot be written (%s).", self._journal.path, error.strerror)
+                self._journal = None
 
     def _attempt(self, action: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return action(*arguments)
         except tracking_faults() as error:
             self._store = None
+            # Without mlflow nobody waits for its records.
+            self._is_all_sent = isinstance(error, ImportError)
             _LOGGER.warning(
-                "MLflow at %s is not usable (%s); the stage goes on without it.",
+                "MLflow at %s is not usable (%s); the stage goes on without it%s.",
                 tracking_uri(),
                 _summary(error),
+                "" if self._is_all_sent or not self._journal else " and `calico track` sends the rest later",
             )
             return None
+
+
+class _Journal:
+    """JSON lines, locked while the stage runs: `_Store`'s arguments, then calls of its methods."""
+
+    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{run['name'].replace('/', '-')}-{time.time_ns()}-{os.getpid()}.jsonl"
+        self._stream = self.path.open("x", encoding="utf-8", buffering=1)
+        fcntl.flock(self._stream, fcntl.LOCK_EX)
+        self._stream.write(json.dumps(run, default=str) + "\n")
+
+    def write(self, action: str, *arguments: Any) -> None:
+        self._stream.write(json.dumps([action, *arguments], default=float) + "\n")
+
+    def close(self, *, keep: bool) -> None:
+        self._stream.close()
+        if not keep:
+            self.path.unlink(missing_ok=True)
+
+
+def send_unsent(artifacts_path: Path) -> list[str]:
+    """Send what MLflow missed of finished and killed stages; what was sent is deleted here.
+
+    Returns:
+        The names of the stages that were sent, e.g. "finetune/calico".
+
+    Raises:
+        DataError: MLflow is still not usable, or a file is damaged; the rest stays.
+    """
+    sent = []
+    for path in sorted((artifacts_path / _UNSENT).glob("*.jsonl")):
+        with path.open(encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue  # its stage still runs
+            try:
+                sent.append(_send(stream.read().splitlines()))
+            except tracking_faults() as error:
+                raise DataError(
+                    f"MLflow at {tracking_uri()} is not usable ({_summary(error)}); {path} stays. "
+                    "Try again later."
+                ) from error
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise DataError(f"{path}: damaged ({error}). Delete it to send the others.") from error
+        path.unlink()
+    return sent
+
+
+def _send(lines: Sequence[str]) -> str:
+    run = json.loads(lines[0])
+    entries = [json.loads(line) for line in lines[1:]]
+    started = next((arguments[0] for action, *arguments in entries if action == "run"), None)
+    store = _Store(**run, run_id=started)
+    actions: dict[str, Callable[..., None]] = {
+        "add_metrics": store.add_metrics,
+        "add_file": lambda path: store.add_file(path) if Path(path).is_file() else None,
+        "add_table": store.add_table,
+    }
+    for action, *arguments in entries:
+        if action in actions:
+            actions[action](*arguments)
+    store.close(next((arguments[0] for action, *arguments in entries if action == "close"), "KILLED"))
+    return str(run["name"])
 
 
 class _Store:
     """An open MLflow run."""
 
-    def __init__(self, name: str, profile: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        profile: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        *,
+        run_id: str | None = None,
+    ) -> None:
         self._client, experiment_id = open_client(f"calico-{profile}")
         from mlflow.entities import Param
 
         self._metrics: list[Any] = []
         self._flushed = time.monotonic()
+        self._monitor: Any = None
+        if run_id is not None:  # the same point twice is one point
+            self.run_id: str = self._client.get_run(run_id).info.run_id
+            return
         run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
-        self.run_id: str = run.info.run_id
+        self.run_id = run.info.run_id
         self._monitor = _start_system_metrics(self.run_id)
         values = [Param(key, value[:_MAX_VALUE_CHARS]) for key, value in flatten(params).items()]
         for start in range(0, len(values), _MAX_PARAMS):
             self._client.log_batch(self.run_id, params=values[start : start + _MAX_PARAMS])
 
-    def add_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def add_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int) -> None:
         from mlflow.entities import Metric
 
-        now_ms = int(time.time() * 1000)
-        self._metrics += [Metric(key, float(value), now_ms, step) for key, value in metrics.items()]
+        self._metrics += [Metric(key, float(value), time_ms, step) for key, value in metrics.items()]
         if len(self._metrics) >= _MAX_METRICS or time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
-    def add_file(self, path: Path) -> None:
-        self._client.log_artifact(self.run_id, str(path), "figures")
+    def add_file(self, path: str) -> None:
+        self._client.log_artifact(self.run_id, path, "figures")
 
     def add_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         columns = list(rows[0]) if rows else []
@@ -179,11 +261,17 @@ def stage_run(
         DataError: stage.json cannot be written.
     """
     started = time.monotonic()
-    is_main = _rank() == 0
+    is_main = os.environ.get("RANK", "0") == "0"
     parent = os.environ.get(_PARENT_VARIABLE)
     parent_tag = {"mlflow.parentRunId": parent} if parent else {}
     all_tags = {**origin_tags(), **parent_tag, "stage": name, "profile": profile, **tags}
-    run = Run((lambda: _Store(name, profile, params, all_tags)) if is_main else None)
+    run = Run()
+    if is_main:
+        identity: dict[str, Any] = {"name": name, "profile": profile, "params": params, "tags": all_tags}
+        journal = None
+        with contextlib.suppress(OSError):  # the stage will say that nothing can be written
+            journal = _Journal(_unsent_folder(Path(output_path), profile), identity)
+        run = Run(lambda: _Store(**identity), journal)
     try:
         yield run
         facts: dict[str, Any] = {
@@ -204,81 +292,6 @@ def stage_run(
     run.close("FINISHED")
 
 
-def exit_on_error(main: Callable[..., None]) -> Callable[..., None]:
-    """Make a stage's `main` end the process as a user expects it.
-
-    A CalicoError becomes one line on stderr and exit code 2; so does a wrong number of arguments.
-    """
-    signature = inspect.signature(main)
-
-    @functools.wraps(main)
-    def wrapper(*arguments: str) -> None:
-        try:
-            signature.bind(*arguments)
-        except TypeError:
-            module = Path(inspect.getfile(main)).stem
-            names = " ".join(name.upper() for name in signature.parameters)
-            sys.stderr.write(f"usage: python -m stages.{module} {names}\n")
-            raise SystemExit(2) from None
-        try:
-            with failure_record():
-                main(*arguments)
-        except CalicoError as error:
-            sys.stderr.write(f"error: {error}\n")
-            raise SystemExit(2) from error
-
-    return wrapper
-
-
-@contextlib.contextmanager
-def failure_record() -> Iterator[None]:
-    """Tell whoever started this stage how it failed, in the JSON file that CALICO_FAILURE_RECORD names.
-
-    DVC's exit code is the same for a full disk and a wrong value. The record has `kind` (class of the error),
-    `message` and `retryable`. It is there from the start, so that it also tells of a process that was killed,
-    and gone once the stage has succeeded. Of several ranks the first real failure counts: the others are only
-    told to end.
-    """
-    named = os.environ.get(_FAILURE_VARIABLE)
-    path = Path(named) if named else None
-    if path is None:
-        yield
-        return
-    if _rank() == 0:
-        _write_failure(
-            path, _KILLED, "its process ended without a word, as after kill -9 or out of memory", True
-        )
-    try:
-        yield
-    except BaseException as error:
-        kind = type(error).__name__
-        is_interrupted = isinstance(error, KeyboardInterrupt) or (
-            isinstance(error, SystemExit) and error.code in _INTERRUPTED_CODES
-        )
-        if is_interrupted:
-            kind = "Interrupted"
-        if not is_interrupted or _failure_kind(path) in (None, _KILLED):
-            may_pass = isinstance(error, _PASSING_FAULTS) or kind in _PASSING_KINDS
-            _write_failure(path, kind, str(error), is_interrupted or may_pass)
-        raise
-    if _rank() == 0:
-        path.unlink(missing_ok=True)
-
-
-def _failure_kind(path: Path) -> str | None:
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_failure(path: Path, kind: str, message: str, is_retryable: bool) -> None:
-    try:
-        write_json(path, {"kind": kind, "message": message, "retryable": is_retryable})
-    except CalicoError as error:  # the stage's own failure matters more than this record of it
-        _LOGGER.warning("%s", error)
-
-
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Turn nested values into dotted names with text values, as MLflow's params are."""
     flat: dict[str, str] = {}
@@ -288,6 +301,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
     return flat
+
+
+def _unsent_folder(output_path: Path, profile: str) -> Path:
+    """Return a folder outside the stages' own, which DVC deletes and whose manifests must stay true."""
+    parents = (parent for parent in output_path.parents if parent.name == profile)
+    return next(parents, output_path.parent) / _UNSENT
 
 
 def tracking_uri() -> str:
@@ -358,10 +377,6 @@ def _start_system_metrics(run_id: str) -> Any:
     monitor = SystemMetricsMonitor(run_id, tracking_uri=tracking_uri())
     monitor.start()
     return monitor
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
 
 
 def _git(*arguments: str) -> str:

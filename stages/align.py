@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from calico.config import load_config
-from calico.tracking import exit_on_error, stage_run
+from calico.stage_end import exit_on_error
+from calico.tracking import stage_run
 from calico.training.align import align
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from calico.config import load_config
 from calico.core.tokens import TASKS
 from calico.evaluation.evaluate import evaluate
-from calico.tracking import exit_on_error, stage_run
+from calico.stage_end import exit_on_error
+from calico.tracking import stage_run
 
 
 @exit_on_error

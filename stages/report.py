@@ -5,7 +5,8 @@ from pathlib import Path
 
 from calico.config import load_config
 from calico.reporting.report import build_report
-from calico.tracking import exit_on_error, stage_run
+from calico.stage_end import exit_on_error
+from calico.tracking import stage_run
 
 
 @exit_on_error

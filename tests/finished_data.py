@@ -1,6 +1,7 @@
 """A small finished data set, made by the stages' own functions, for tests that look at it or break it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from calico.config import PairSection, UnifySection
 from calico.core import tables
 from calico.core.files import write_json, write_manifest
 from calico.core.masks import encode
+from calico.core.pair_rows import rows_path, write_rows
 from calico.core.records import ImageRecord, ObjectInstance, PartInstance
 from calico.core.tables import CaptionPhrase, CaptionRecord
 from calico.core.tokens import TASKS
@@ -60,6 +62,9 @@ def edit_rows(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> Non
     rows = pq.ParquetFile(path).read().to_pylist()
     change(rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    if schema.equals(tables.PAIRS):
+        with suppress(TypeError):  # a row with gaps is no pair
+            write_rows(rows_path(path), [tables.pair_from_row(row) for row in rows])
     write_manifest(path.parent)
 
 

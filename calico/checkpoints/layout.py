@@ -25,6 +25,23 @@ def component_path(folder: Path, component: str) -> Path:
     return Path(folder) / f"{component}.safetensors"
 
 
+def variant_folder(folder: Path, variant: str) -> Path:
+    """Return where a variant's own components lie, if it has some."""
+    return Path(folder) / variant
+
+
+def find_component(folder: Path, component: str, variant: str) -> Path:
+    """Return the file of a component for a variant: its own if there is one, else the one that all share."""
+    own = component_path(variant_folder(folder, variant), component)
+    return own if own.is_file() else component_path(folder, component)
+
+
+def find_tokenizer(folder: Path, variant: str) -> Path:
+    """Return the tokenizer of a variant: its own if there is one, else the one that all share."""
+    own = tokenizer_path(variant_folder(folder, variant))
+    return own if own.is_file() else tokenizer_path(folder)
+
+
 def tokenizer_path(folder: Path) -> Path:
     """Return the tokenizer's file."""
     return Path(folder) / TOKENIZER_FILE

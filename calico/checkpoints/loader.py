@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from calico.checkpoints.layout import PRETRAINED_COMPONENTS, component_path
+from calico.checkpoints.layout import PRETRAINED_COMPONENTS, find_component
 from calico.core.files import atomic_path, sha256_of
 from calico.errors import CheckpointError
 
@@ -82,17 +82,18 @@ def save_component(module: nn.Module, path: Path, *, dtype: torch.dtype | None =
         path: safetensors file.
         dtype: type to store floating-point tensors in; their own by default.
     """
-    _write_tensors(path, plain_state(module), dtype=dtype)
+    write_tensors(path, plain_state(module), dtype=dtype)
 
 
 def load_pretrained(
-    model: nn.Module, checkpoints_path: Path, *, components: Sequence[str] | None = None
+    model: nn.Module, checkpoints_path: Path, *, variant: str, components: Sequence[str] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Load the component files of a model.
 
     Args:
         model: has `components`, a dictionary of modules by name.
         checkpoints_path: folder that the stage "checkpoints" wrote.
+        variant: which model; a file of its own goes before the one that all share.
         components: which to load; by default all of the model's that have pretrained weights.
 
     Returns:
@@ -104,7 +105,8 @@ def load_pretrained(
     modules: Mapping[str, nn.Module] = model.components  # type: ignore[assignment]
     chosen = [name for name in PRETRAINED_COMPONENTS if name in modules] if components is None else components
     return {
-        name: asdict(load_component(modules[name], component_path(checkpoints_path, name))) for name in chosen
+        name: asdict(load_component(modules[name], find_component(checkpoints_path, name, variant)))
+        for name in chosen
     }
 
 
@@ -116,7 +118,7 @@ def save_trained(model: nn.Module, path: Path, *, facts: Mapping[str, str] | Non
         path: safetensors file.
         facts: what a reader must agree with, such as the variant; stored in the file.
     """
-    _write_tensors(path, _trainable(model), facts=facts)
+    write_tensors(path, _trainable(model), facts=facts)
 
 
 def load_trained(model: nn.Module, path: Path, *, facts: Mapping[str, str] | None = None) -> LoadReport:
@@ -178,21 +180,29 @@ def check_digest(path: Path, sha256: str | None) -> None:
         )
 
 
-def _trainable(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def _write_tensors(
+def write_tensors(
     path: Path,
     tensors: Mapping[str, Tensor],
     *,
     dtype: torch.dtype | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> None:
+    """Write a safetensors file atomically.
+
+    Args:
+        path: where to.
+        tensors: by name.
+        dtype: type to store floating-point tensors in; their own by default.
+        facts: strings that a reader should know.
+    """
     stored = {name: _storable(tensor, dtype) for name, tensor in tensors.items()}
     # One entry: safetensors writes several in an order that changes from process to process.
     with atomic_path(path) as temporary:
         save_file(stored, temporary, metadata={"facts": json.dumps(dict(facts or {}), sort_keys=True)})
+
+
+def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _storable(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

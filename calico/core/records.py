@@ -10,6 +10,7 @@ packed over pairs, G low-resolution mask side.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,18 @@ class ImageFeatures:
         """Return the features of the chosen images, in that order."""
         semantic_IPF = None if self.semantic_IPF is None else self.semantic_IPF[index_I]
         return ImageFeatures(self.global_IPF[index_I], self.grounding_ICGG[index_I], semantic_IPF)
+
+    @staticmethod
+    def join(parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        """Return the features of several groups of images as one group, in that order."""
+        from torch import cat
+
+        semantic = [part.semantic_IPF for part in parts if part.semantic_IPF is not None]
+        return ImageFeatures(
+            global_IPF=cat([part.global_IPF for part in parts]),
+            grounding_ICGG=cat([part.grounding_ICGG for part in parts]),
+            semantic_IPF=cat(semantic) if semantic else None,
+        )
 
     def to(self, *args: object) -> ImageFeatures:
         """Move or cast every tensor, as `Tensor.to`."""

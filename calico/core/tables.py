@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from calico.core.files import read_parquet, write_parquet
 from calico.core.masks import Rle, box_xyxy
+from calico.core.pair_rows import rows_path, write_rows
 from calico.core.records import (
     Answer,
     ImageRecord,
@@ -193,12 +194,14 @@ def pair_from_row(row: Mapping[str, Any]) -> PairSample:
 
 
 def write_pairs(path: Path, pairs: Iterable[PairSample]) -> None:
-    """Write pair samples atomically."""
+    """Write pair samples as parquet and, for reading single rows, below `rows/` beside it; atomically."""
+    pairs = list(pairs)
     rows = [
         vars(pair) | {"image_ids": list(pair.image_ids), "targets": [vars(target) for target in pair.targets]}
         for pair in pairs
     ]
     write_parquet(path, rows, PAIRS)
+    write_rows(rows_path(path), pairs)
 
 
 def read_predictions(path: Path) -> list[PredictedMask]:

@@ -39,6 +39,14 @@ class LlamaLanguageModel(nn.Module):
             )
         )
 
+    def checkpoint_layers(self, is_on: bool = True) -> None:
+        """Keep only the input of each layer for its gradient and run the layer again, or stop doing so."""
+        # transformers 5.17 says "gradient", 5.23 "activation" and warns about the other name.
+        kind = "activation" if hasattr(self.stock, "activation_checkpointing_enable") else "gradient"
+        # The other kind, reentrant, needs an input with a gradient.
+        how = {f"{kind}_checkpointing_kwargs": {"use_reentrant": False}} if is_on else {}
+        getattr(self.stock, f"{kind}_checkpointing_{'enable' if is_on else 'disable'}")(**how)
+
     def embed(self, input_ids_BL: Tensor) -> Tensor:
         """Return the token embeddings, (B, L, D)."""
         embeddings_BLD: Tensor = self.stock.model.embed_tokens(input_ids_BL)

@@ -14,6 +14,8 @@ from calico.config import ModelSection
 from calico.core.files import write_text
 from calico.core.tokens import (
     IGNORE_LABEL_ID,
+    IMAGE_END,
+    IMAGE_START,
     IMAGE_TOKEN_ID,
     PHRASE_END,
     PHRASE_START,
@@ -25,7 +27,9 @@ from calico.errors import AlignmentError, CheckpointError
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 _IMAGE_PLACE = "<image>"
-_BLANK_BEFORE = (PHRASE_START, PHRASE_END, SEG)
+BLANK_BEFORE = (PHRASE_START, PHRASE_END, SEG)
+# LISA's published vocabulary has no "<p>" and "</p>": they are spelt there.
+_REQUIRED = (UNKNOWN, BEGIN, END, IMAGE_START, IMAGE_END, SEG)
 _MAX_IDENTIFIERS = 9
 # One word with the blank before it, "'s", a digit, a run of signs or of blanks.
 _WORDS = Regex(r"'s|'t| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}']+|'|\s+")
@@ -54,7 +58,7 @@ def build_tokenizer(corpus: Iterable[str], vocabulary_size: int) -> PreTrainedTo
         ]
     )
     core.decoder = decoders.Sequence(
-        [*(decoders.Replace(token, " " + token) for token in _BLANK_BEFORE), decoders.ByteLevel()]
+        [*(decoders.Replace(token, " " + token) for token in BLANK_BEFORE), decoders.ByteLevel()]
     )
     trainer = trainers.BpeTrainer(
         vocab_size=num_learned,
@@ -65,12 +69,12 @@ def build_tokenizer(corpus: Iterable[str], vocabulary_size: int) -> PreTrainedTo
     core.train_from_iterator((_plain(text, identifiers) for text in corpus), trainer)
     core.add_special_tokens(
         [
-            AddedToken(token, lstrip=token in _BLANK_BEFORE, normalized=False, special=True)
+            AddedToken(token, lstrip=token in BLANK_BEFORE, normalized=False, special=True)
             for token in SPECIAL_TOKENS
         ]
     )
     core.add_tokens([AddedToken(identifier, normalized=False) for identifier in identifiers])
-    return _wrap(core)
+    return wrap(core)
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
@@ -88,17 +92,29 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
         raise CheckpointError(
             f"{path}: not a tokenizer file ({error}). Run the stage 'checkpoints' again."
         ) from error
-    missing = [token for token in (UNKNOWN, BEGIN, END, *SPECIAL_TOKENS) if core.token_to_id(token) is None]
+    missing = [token for token in _REQUIRED if core.token_to_id(token) is None]
     if missing:
         raise CheckpointError(
             f"{path}: the vocabulary lacks {', '.join(missing)}. Use the model's own tokenizer."
         )
-    return _wrap(core)
+    return wrap(core)
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
     """Write `tokenizer` as one `tokenizer.json`, atomically."""
     write_text(path, tokenizer.backend_tokenizer.to_str(pretty=True) + "\n")
+
+
+def wrap(core: Tokenizer) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of `core` with this project's special tokens: padding is "<unk>"."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        unk_token=UNKNOWN,
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=UNKNOWN,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def tokens_per_image(section: ModelSection, variant: str) -> int:
@@ -155,17 +171,6 @@ def encode_example(
 def decode_answer(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
     """Return the text of generated ids, grounding tags kept, without blanks around it."""
     return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)).strip()
-
-
-def _wrap(core: Tokenizer) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        unk_token=UNKNOWN,
-        bos_token=BEGIN,
-        eos_token=END,
-        pad_token=UNKNOWN,
-        clean_up_tokenization_spaces=False,
-    )
 
 
 def _plain(text: str, identifiers: Sequence[str]) -> str:

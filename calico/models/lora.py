@@ -2,7 +2,7 @@
 
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 
 from calico.config import LoraSection
 
@@ -32,6 +32,15 @@ def lora_layers(module: nn.Module) -> list[LoraLayer]:
 def lora_parameters(module: nn.Module) -> list[nn.Parameter]:
     """Return the matrices A and B of every LoRA."""
     return [parameter for name, parameter in module.named_parameters() if "lora_" in name]
+
+
+def merged_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Return the weight of every layer with LoRA, by its stock name, LoRA added; `module` is not changed."""
+    return {
+        f"{name}.weight": layer.get_base_layer().weight + layer.get_delta_weight("default")  # type: ignore[attr-defined]
+        for name, layer in module.named_modules()
+        if isinstance(layer, LoraLayer)
+    }
 
 
 def merge_lora(module: nn.Module) -> None:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from calico.config import LossSection
 from calico.core.records import Batch
+from calico.core.tokens import IGNORE_LABEL_ID
 
 _FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0
 # GLaMM scales both sides of the Dice fraction down by this before adding epsilon.
@@ -31,8 +32,14 @@ class Output:
     iou_M: Tensor
 
 
-def compute_losses(output: Output, batch: Batch, section: LossSection) -> dict[str, Tensor]:
+def compute_losses(
+    output: Output, batch: Batch, section: LossSection, *, share_2: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return "total" and its unweighted terms "text", "mask" and "dice".
+
+    Args:
+        share_2: weights of the batch's supervised tokens and of its masks, where it is one process's part of
+            a micro-batch; see `count_terms`.
 
     Deviation: masks are compared in SAM's padded frame at `mask_loss_px`, not at each image's own resolution.
 
@@ -41,8 +48,16 @@ def compute_losses(output: Output, batch: Batch, section: LossSection) -> dict[s
     """
     text = F.cross_entropy(output.text_logits_TV.float(), output.text_labels_T)
     mask, dice = _mask_losses(output.mask_logits_MGG.float(), batch.target_masks_MSS, section.mask_kind)
+    if share_2 is not None:
+        text, mask, dice = share_2[0] * text, share_2[1] * mask, share_2[1] * dice
     total = section.text * text + section.mask * mask + section.dice * dice
     return {"total": total, "text": text, "mask": mask, "dice": dice}
+
+
+def count_terms(batch: Batch) -> Tensor:
+    """Return how many supervised tokens and how many masks the losses of a batch are means over, float32."""
+    num_masks = 0 if batch.target_masks_MSS is None else len(batch.target_masks_MSS)
+    return torch.tensor([(batch.labels_BL != IGNORE_LABEL_ID).sum(), num_masks], dtype=torch.float32)
 
 
 def _mask_losses(

@@ -31,6 +31,9 @@ from calico.models.semantic_encoder import build_semantic_encoder, encode_semant
 from calico.models.splice import Positions, locate, put_images
 from calico.models.vision_encoder import build_clip, build_vision_encoder, encode_clip, encode_global
 
+# The frozen components that only `encode_images` runs.
+ENCODERS = ("vision_encoder", "clip", "semantic_encoder", "grounding_encoder")
+
 
 class SegmentingModel(nn.Module):
     """A multi-image segmenting language model; the variant decides which boxes it has.

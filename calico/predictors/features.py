@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from calico.core.records import Batch, ImageFeatures
@@ -37,13 +36,7 @@ class FeaturesOnDemand:
 
     def __call__(self, batch: Batch) -> ImageFeatures:
         """Return the features of a batch's images, in packed order."""
-        found = [self._features(image_id) for image_id in batch.image_ids]
-        semantic = [features.semantic_IPF for features in found if features.semantic_IPF is not None]
-        return ImageFeatures(
-            global_IPF=torch.cat([features.global_IPF for features in found]),
-            grounding_ICGG=torch.cat([features.grounding_ICGG for features in found]),
-            semantic_IPF=torch.cat(semantic) if semantic else None,
-        )
+        return ImageFeatures.join([self._features(image_id) for image_id in batch.image_ids])
 
     def _features(self, image_id: str) -> ImageFeatures:
         if image_id not in self._kept:

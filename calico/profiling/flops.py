@@ -15,15 +15,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from calico.config import ModelSection, ProfileSection, VariantName
-from calico.core.records import Batch
-from calico.core.tokens import IGNORE_LABEL_ID, IMAGE_TOKEN_ID
+from calico.data.loading.canonical import EOS_ID, NUM_IMAGES, SEG_ID, canonical_batch
 from calico.data.loading.views import GLOBAL_VIEW, GROUNDING_VIEW, SEMANTIC_VIEW, view_sizes
-from calico.errors import ConfigError
 from calico.models.model import SegmentingModel, build_model
 from calico.models.trainable import set_trainable
-
-_NUM_IMAGES = 2
-_EOS_ID, _SEG_ID, _WORD_ID = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -53,15 +48,17 @@ def count_flops(
         ConfigError: the [SEG] tokens do not fit into the answer.
     """
     with torch.device("meta"):
-        built = build_model(model, variant, vocabulary_size=vocabulary_size, seg_id=_SEG_ID, eos_id=_EOS_ID)
+        built = build_model(model, variant, vocabulary_size=vocabulary_size, seg_id=SEG_ID, eos_id=EOS_ID)
         sizes = view_sizes(model, variant)
         sides = {
             GLOBAL_VIEW: sizes.global_px,
             SEMANTIC_VIEW: sizes.semantic_px,
             GROUNDING_VIEW: sizes.grounding_px,
         }
-        views = {name: torch.empty(_NUM_IMAGES, 3, side, side) for name, side in sides.items() if side}
-    batch = canonical_batch(profile, built.tokens_per_image)
+        views = {name: torch.empty(NUM_IMAGES, 3, side, side) for name, side in sides.items() if side}
+    batch = canonical_batch(
+        built.tokens_per_image, num_text_tokens=profile.num_text_tokens, num_seg_tokens=profile.num_seg_tokens
+    )
     # As in training. In evaluation torch's fused attention would hide the CEM from the counter.
     set_trainable(built, "finetune")
     built.train()
@@ -70,39 +67,6 @@ def count_flops(
         built(batch, built.encode_images(views))
     total = counter.get_total_flops()
     return FlopCount(total, {**components.flops, "other": total - sum(components.flops.values())})
-
-
-def canonical_batch(profile: ProfileSection, tokens_per_image: int) -> Batch:
-    """Return one pair: the images, then half of the text as prompt and half as answer.
-
-    The answer's [SEG] tokens are spread evenly and alternate between the images.
-
-    Raises:
-        ConfigError: the answer is too short for its [SEG] tokens.
-    """
-    num_answer = profile.num_text_tokens // 2
-    num_prompt = profile.num_text_tokens - num_answer
-    if profile.num_seg_tokens > num_answer:
-        raise ConfigError(
-            f"profile.num_seg_tokens = {profile.num_seg_tokens} does not fit into the answer, half of "
-            f"profile.num_text_tokens = {profile.num_text_tokens}. Raise num_text_tokens."
-        )
-    answer = [_WORD_ID] * num_answer
-    for ordinal in range(profile.num_seg_tokens):
-        answer[ordinal * num_answer // profile.num_seg_tokens] = _SEG_ID
-    prompt = [IMAGE_TOKEN_ID] * (_NUM_IMAGES * tokens_per_image) + [_WORD_ID] * num_prompt
-    return Batch(
-        input_ids_BL=torch.tensor([prompt + answer]),
-        attention_mask_BL=torch.ones(1, len(prompt) + num_answer, dtype=torch.bool),
-        labels_BL=torch.tensor([[IGNORE_LABEL_ID] * len(prompt) + answer]),
-        prompt_last_B=torch.tensor([len(prompt) - 1]),
-        num_images_B=torch.tensor([_NUM_IMAGES]),
-        image_ids=tuple(f"image {index + 1}" for index in range(_NUM_IMAGES)),
-        original_size_I2=torch.ones(_NUM_IMAGES, 2, dtype=torch.long),
-        resized_size_I2=torch.ones(_NUM_IMAGES, 2, dtype=torch.long),
-        pair_ids=("canonical",),
-        mask_image_index_M=torch.arange(profile.num_seg_tokens) * _NUM_IMAGES // profile.num_seg_tokens,
-    )
 
 
 class _ComponentCounter:

@@ -60,7 +60,7 @@ def _profile_variant(config: Config, variant: VariantName, artifacts_path: Path)
     dataset = build_pair_dataset(
         artifacts_path / "unify",
         artifacts_path / "sources",
-        artifacts_path / "pair" / "test.parquet",
+        artifacts_path / "pair" / "rows" / "test",
         tokenizer=assembly.tokenizer,
         model=config.model,
         variant=variant,

@@ -43,7 +43,7 @@ def align(config: Config, *, artifacts_path: Path, output_path: Path, run: Run) 
             variant="calico",
             mask_loss_px=section.mask_loss_px,
             seed=section.seed,
-            with_views=not section.cache_features,
+            with_views=section.feature_cache == "none",
         )
         job = Job(
             stage="align",

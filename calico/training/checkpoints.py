@@ -30,13 +30,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from calico.core.files import atomic_path, verify_manifest, write_manifest, write_text
+from calico.core.files import atomic_path, read_json, verify_manifest, write_manifest, write_text
 from calico.errors import CheckpointError, DataError, TrainingError
+from calico.tracking import flatten
 from calico.training.step_log import StepRecord
 
 _LOGGER = logging.getLogger(__name__)
 _LOG_FILE = "log.jsonl"
 _DIGITS = 12
+_MAX_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class RunFolder:
         """
         self._identity = json.loads(json.dumps(identity, sort_keys=True))
         digest = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
+        self._name = name
         self.path = Path(parent) / f"{name}-{digest[:_DIGITS]}"
         self._keep = keep
 
@@ -130,6 +133,21 @@ class RunFolder:
             return checkpoint
         return None
 
+    def others(self) -> list[str]:
+        """Describe checkpoints of the same stage and model, but of another run: where, and the difference."""
+        found = []
+        for folder in sorted(self.path.parent.glob(f"{self._name}-{'?' * _DIGITS}")):
+            steps = sorted(folder.glob("step-????????/manifest.json"))
+            if folder == self.path or not steps:
+                continue
+            try:
+                stored = read_json(steps[-1]).get("identity")
+            except DataError as error:
+                _LOGGER.warning("%s", error)
+                continue
+            found.append(f"{steps[-1].parent} ({_differences(stored, self._identity)})")
+        return found
+
     def remove(self) -> None:
         """Delete the checkpoints, once the run's result is written."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -158,9 +176,16 @@ def _read(folder: Path, rank: int) -> Checkpoint:
 def _check_identity(stored: Any, expected: Mapping[str, Any], folder: Path) -> None:
     if stored == expected:
         return
-    names = sorted({*(stored or {}), *expected})
-    differing = [name for name in names if (stored or {}).get(name) != expected.get(name)]
     raise CheckpointError(
-        f"{folder}: a checkpoint of another run; different: {', '.join(differing)}. Delete {folder.parent} "
-        "to train from the beginning."
+        f"{folder}: a checkpoint of another run; different: {_differences(stored, expected)}. Delete "
+        f"{folder.parent} to train from the beginning."
     )
+
+
+def _differences(stored: Any, expected: Mapping[str, Any]) -> str:
+    """Return what differs, as "dotted.name there -> here"."""
+    there, here = (flatten(values) if isinstance(values, Mapping) else {} for values in (stored, expected))
+    names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    listed = [f"{name} {there.get(name, 'none')} -> {here.get(name, 'none')}" for name in names]
+    rest = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
+    return ", ".join(listed[:_MAX_LISTED]) + rest

@@ -52,12 +52,14 @@ class Engine:
         self.rank = torch.distributed.get_rank()
         self.world_size = torch.distributed.get_world_size()
         micro_batch_size, num_micro_batches = share_of_process(section, self.world_size)
+        self._processes_per_micro_batch = section.batch_size // micro_batch_size
         # deepspeed 0.19.8 keeps no gradient norm for ZeRO stage 0 in fp32; there this class clips.
         self._deepspeed_clips = section.zero_stage > 0 or runtime.dtype != "float32"
         self._max_grad_norm = section.max_grad_norm
         # DeepSpeed replaces the parameters inside it by its own, the fp32 shares of this process.
         self._adamw = optimizer = build_optimizer(model.parameters(), section)
         self._trained: list[nn.Parameter] = optimizer.param_groups[0]["params"]
+        num_trained = sum(parameter.numel() for parameter in self._trained)
         self._engine, *_ = deepspeed.initialize(
             model=model,
             model_parameters=self._trained,
@@ -68,7 +70,8 @@ class Engine:
                 "gradient_accumulation_steps": num_micro_batches,
                 "gradient_clipping": section.max_grad_norm if self._deepspeed_clips else 0.0,
                 "bf16": {"enabled": runtime.dtype == "bfloat16"},
-                "zero_optimization": {"stage": section.zero_stage},
+                # DeepSpeed reserves a bucket, by default of 500 M numbers, whatever there is to reduce.
+                "zero_optimization": {"stage": section.zero_stage, "reduce_bucket_size": num_trained},
                 "zero_allow_untested_optimizer": True,
                 "steps_per_print": None,
             },
@@ -91,6 +94,28 @@ class Engine:
             torch.distributed.all_reduce(values)
             values = values / self.world_size
         return values
+
+    def weigh_share(self, counts_K: Tensor) -> Tensor | None:
+        """Compare this process's part of a micro-batch with the mean part of those that share it.
+
+        A loss that is a mean over a part, times the part's weight, has as its mean over the processes the
+        mean over the whole micro-batch.
+
+        Args:
+            counts_K: how much of each of K kinds this process has; float32.
+
+        Returns:
+            K weights, 0 where no process has any of a kind; None where no micro-batch is shared.
+        """
+        if self._processes_per_micro_batch == 1:
+            return None
+        group = self.rank // self._processes_per_micro_batch
+        counts_GK = torch.zeros(self.world_size // self._processes_per_micro_batch, len(counts_K))
+        counts_GK[group] = counts_K
+        counts_GK = counts_GK.to(self.device)
+        torch.distributed.all_reduce(counts_GK)
+        mean_K = counts_GK[group] / self._processes_per_micro_batch
+        return torch.where(mean_K > 0, counts_K.to(self.device) / mean_K.clamp(min=1e-9), 0.0)
 
     def any_process(self, number: int) -> int:
         """Return the largest `number` of all processes, so that all of them decide alike."""

@@ -10,6 +10,7 @@ from calico.core.files import sha256_of
 from calico.data.loading.dataset import build_pair_dataset
 from calico.tracking import Run
 from calico.training.fit import Job, fit
+from calico.training.plan import warn_of_memory
 
 _TABLES = ("unify/images.parquet", "unify/objects.parquet", "unify/parts.parquet", "pair/train.parquet")
 
@@ -36,17 +37,18 @@ def finetune(
     section = config.finetune
     with torch_settings(config.runtime):
         torch.manual_seed(section.seed)
+        warn_of_memory(config, variant)
         assembly = open_aligned(config.model, variant, artifacts_path)
         dataset = build_pair_dataset(
             artifacts_path / "unify",
             artifacts_path / "sources",
-            artifacts_path / "pair" / "train.parquet",
+            artifacts_path / "pair" / "rows" / "train",
             tokenizer=assembly.tokenizer,
             model=config.model,
             variant=variant,
             mask_loss_px=section.mask_loss_px,
             seed=section.seed,
-            with_views=not section.cache_features,
+            with_views=section.feature_cache == "none",
         )
         job = Job(
             stage="finetune",

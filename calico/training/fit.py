@@ -4,13 +4,16 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from calico.assembly import Assembly
 from calico.checkpoints.loader import save_trained
 from calico.config import RuntimeSection, TrainSection, VariantName
-from calico.core.files import write_manifest
+from calico.core.files import write_json, write_manifest
 from calico.data.loading.dataset import CaptionDataset, PairDataset
 from calico.errors import TrainingError
 from calico.models.lora import lora_layers
@@ -19,11 +22,23 @@ from calico.models.trainable import parameter_counts, set_trainable
 from calico.tracking import Run
 from calico.training.checkpoints import RunFolder
 from calico.training.engine import Engine
+from calico.training.interruption import end_with_parent
 from calico.training.loop import train
-from calico.training.samples import make_samples
+from calico.training.samples import Samples, make_batches, make_features
 from calico.training.step_log import StepRecord
 
 LOG_FILE = "log.jsonl"
+TRAINABLE_FILE = "trainable.json"
+# Values that change how a result is reached, not the result: a run goes on when they are changed.
+_FREE_VALUES = {
+    "num_workers",
+    "gradient_checkpointing",
+    "validate_every",
+    "num_validation_samples",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+}
 
 # What each stage may train, said a second time: `set_trainable` decides, `check_trainable` compares.
 _TRAINED_PREFIXES = {
@@ -38,7 +53,7 @@ class Job:
 
     Attributes:
         stage: "align" or "finetune".
-        dataset: built with views unless `section.cache_features`.
+        dataset: built with views where `section.feature_cache` is "none".
         sizes: one number per row of `dataset` that grows with its token count.
         trained_file: name of the file of trained tensors.
         runs_path: where checkpoints are kept until the run is done.
@@ -58,7 +73,7 @@ class Job:
 
 
 def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
-    """Train and write the trained tensors, log.jsonl and, last, manifest.json.
+    """Train and write trainable.json, log.jsonl, the trained tensors and, last, manifest.json.
 
     A run that was interrupted goes on from its last checkpoint, to the same bytes.
 
@@ -70,25 +85,45 @@ def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
         TrainingError: a loss became NaN or infinite, something else than planned would be trained, or the
             same run is under way.
     """
+    end_with_parent()
     model, section = job.assembly.model, job.section
     set_trainable(model, job.stage)
     trainable = check_trainable(model, job.stage)
+    if section.gradient_checkpointing:
+        model.language_model.checkpoint_layers()
     engine = Engine(model, section, job.runtime)
-    samples = make_samples(
+    features = make_features(
         job.dataset,
-        job.sizes,
         model.eval(),
-        pad_id=job.assembly.tokenizer.pad_token_id,
-        num_cached_at_once=section.batch_size if section.cache_features else None,
+        section,
+        engine,
+        folder=job.runs_path.parent / "features",
+        digests=dict(job.assembly.digests),
     )
+    batches = partial(
+        make_batches,
+        job.dataset,
+        pad_id=job.assembly.tokenizer.pad_token_id,
+        seg_id=model.seg_id,
+        num_workers=section.num_workers,
+    )
+    samples = Samples(job.sizes, batches, features)
     folder = RunFolder(
         job.runs_path,
         f"{job.stage}-{job.variant}",
-        {**_facts(job, trainable), **_identity(job, engine.world_size)},
+        _identity(job, trainable, engine.world_size),
         keep=section.keep_checkpoints,
     )
+    frozen = _frozen_digest(model)
     with folder.locked() if engine.rank == 0 else contextlib.nullcontext():
+        if engine.rank == 0:
+            write_json(output_path / TRAINABLE_FILE, {**trainable, "shapes": _trained_shapes(model)})
         records = train(engine, samples, section, folder=folder, log_path=output_path / LOG_FILE, run=run)
+        if _frozen_digest(model) != frozen:
+            raise TrainingError(
+                f"stage {job.stage}: weights that must stay frozen changed while training; nothing is saved. "
+                f"This is a fault of the program or of the machine; the checkpoints stay in {folder.path}."
+            )
         if engine.rank == 0:
             save_trained(
                 model, output_path / job.trained_file, facts={"stage": job.stage, "variant": job.variant}
@@ -127,9 +162,27 @@ def check_trainable(model: SegmentingModel, stage: str) -> dict[str, int]:
     }
 
 
-def _identity(job: Job, world_size: int) -> dict[str, Any]:
-    """Return what else decides the result, besides `_facts`."""
+def _trained_shapes(model: SegmentingModel) -> dict[str, list[int]]:
+    return {name: list(one.shape) for name, one in model.named_parameters() if one.requires_grad}
+
+
+def _frozen_digest(model: SegmentingModel) -> str:
+    """Return the sha256 of all that does not train."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _identity(job: Job, trainable: dict[str, int], world_size: int) -> dict[str, Any]:
+    """Return what decides the result."""
+    facts = _facts(job, trainable)
+    del facts["params_sha256"]  # of all values; here are those that count
     return {
+        **facts,
+        "section": job.section.model_dump(mode="json", exclude=_FREE_VALUES),
         "runtime": job.runtime.model_dump(mode="json"),
         "model": job.assembly.model.variant.model_dump(mode="json"),
         "tables": dict(job.tables),

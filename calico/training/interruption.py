@@ -1,9 +1,28 @@
 """SIGTERM and SIGINT end a training between two steps, so that it can write a checkpoint first."""
 
+import ctypes
+import os
 import signal
+import sys
 from types import FrameType, TracebackType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A pipeline or a launcher set one of them. Who starts a training by hand may want it to outlive the shell.
+_STARTED_BY = ("DVC_STAGE", "TORCHELASTIC_RUN_ID", "SLURM_PROCID")
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Let Linux send SIGTERM to this process when the pipeline or launcher that started it dies.
+
+    Killed at once, they cannot end it themselves, and it would go on writing where the next run writes.
+    """
+    if sys.platform != "linux" or not any(name in os.environ for name in _STARTED_BY):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died in between
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Interruption:

@@ -1,7 +1,10 @@
 """The training loop: draw, forward, losses, backward, update, log."""
 
+import contextlib
+import math
 import sys
-import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,16 +13,19 @@ from torch import Tensor
 from calico.config import TrainSection
 from calico.core.records import Batch
 from calico.errors import TrainingError
-from calico.models.losses import compute_losses
+from calico.models.losses import compute_losses, count_terms
 from calico.tracking import Run
 from calico.training.checkpoints import RunFolder
 from calico.training.engine import Engine, StepReport
 from calico.training.interruption import Interruption
+from calico.training.plan import advice
 from calico.training.sampler import MicroBatch, Sampler
 from calico.training.samples import Samples
 from calico.training.step_log import StepLog, StepRecord
+from calico.training.stopwatch import Stopwatch
 
 _LOSS_NAMES = ("total", "text", "mask", "dice")
+_PHASES = ("data", "encode", "forward", "backward", "optimizer")
 
 
 def train(
@@ -43,6 +49,7 @@ def train(
     sampler = Sampler(
         samples.sizes, batch_size=section.batch_size, accumulation=section.accumulation, seed=section.seed
     )
+    own_part = partial(sampler.step, rank=engine.rank, world_size=engine.world_size)
     engine.module.train()
     records = _resume(engine, folder)
     is_writer = engine.rank == 0
@@ -50,8 +57,12 @@ def train(
         StepLog(log_path, run, section, is_writer=is_writer, earlier=tuple(records)) as log,
         Interruption() as interruption,
     ):
-        for step in range(len(records), section.num_steps):
-            record = _run_step(engine, samples, section, sampler, step)
+        steps = range(len(records), section.num_steps)
+        stream = samples.batches(
+            micro_batch.sample_indices for step in steps for micro_batch in own_part(step)
+        )
+        for step in steps:
+            record = run_step(engine, samples, section, own_part(step), stream, step)
             log.add(record)
             records.append(record)
             signal_number = engine.any_process(interruption.signal_number)
@@ -66,6 +77,9 @@ def _resume(engine: Engine, folder: RunFolder) -> list[StepRecord]:
     """Go on from the newest checkpoint; return the records of the steps before it."""
     checkpoint = folder.latest(rank=engine.rank)
     if checkpoint is None:
+        if engine.rank == 0:
+            for other in folder.others():
+                sys.stderr.write(f"training starts from the beginning; of another run there is {other}\n")
         return []
     engine.load_state(checkpoint.tensors, len(checkpoint.records))
     if engine.rank == 0:
@@ -82,33 +96,80 @@ def _save(engine: Engine, folder: RunFolder, records: list[StepRecord]) -> None:
     engine.wait_for_all()
 
 
-def _run_step(
-    engine: Engine, samples: Samples, section: TrainSection, sampler: Sampler, step: int
+def run_step(
+    engine: Engine,
+    samples: Samples,
+    section: TrainSection,
+    micro_batches: Sequence[MicroBatch],
+    stream: Iterator[Batch],
+    step: int,
 ) -> StepRecord:
-    start = time.perf_counter()
+    """Run one optimizer step.
+
+    Args:
+        micro_batches: this process's part of the step.
+        stream: gives their batches next.
+        step: 0-based.
+
+    Raises:
+        TrainingError: a loss or the gradients are not finite.
+    """
+    watch = Stopwatch(engine.device)
     sums = torch.zeros(len(_LOSS_NAMES), device=engine.device)
     report: StepReport | None = None
-    micro_batches = sampler.step(step, engine.rank, engine.world_size)
     for micro_batch in micro_batches:
-        losses, report = _run_micro_batch(engine, samples, section, micro_batch, step)
-        sums += losses
+        batch = next(stream)
+        watch.lap("data")
+        torch.manual_seed(micro_batch.seed)
+        with _explained(step, batch, section):
+            features = samples.features(batch)
+            watch.lap("encode")
+            share_2 = engine.weigh_share(count_terms(batch))
+            losses = compute_losses(engine(batch, features), batch, section.losses, share_2=share_2)
+            values = engine.mean_over_processes(
+                torch.stack([losses[name].detach().float() for name in _LOSS_NAMES])
+            )
+            _check_finite(values, step, batch)
+            watch.lap("forward")
+            engine.backward(losses["total"])
+            watch.lap("backward")
+            report = engine.end_micro_batch()
+            watch.lap("optimizer")
+        sums += values
     assert report is not None, "the engine counts as many micro-batches to a step as the sampler"
+    if not math.isfinite(report.grad_norm):
+        raise TrainingError(
+            f"step {step + 1}: the norm of the gradients is {report.grad_norm}. The last checkpoint is from "
+            "before this step. Lower learning_rate, or train in float32."
+        )
     loss, text, mask, dice = (sums / len(micro_batches)).tolist()
-    seconds = time.perf_counter() - start
-    return StepRecord(step + 1, loss, text, mask, dice, report.learning_rate, report.grad_norm, seconds)
+    return StepRecord(
+        step=step + 1,
+        loss=loss,
+        text=text,
+        mask=mask,
+        dice=dice,
+        lr=report.learning_rate,
+        grad_norm=report.grad_norm,
+        seconds=watch.total,
+        samples_per_second=section.batch_size * section.accumulation / watch.total,
+        **{f"{name}_share": watch.share(name) for name in _PHASES},
+    )
 
 
-def _run_micro_batch(
-    engine: Engine, samples: Samples, section: TrainSection, micro_batch: MicroBatch, step: int
-) -> tuple[Tensor, StepReport | None]:
-    """Run one micro-batch; return its losses, over all processes, and the report if it ends the step."""
-    torch.manual_seed(micro_batch.seed)
-    batch = samples.batch(micro_batch.sample_indices)
-    losses = compute_losses(engine(batch, samples.features(batch)), batch, section.losses)
-    values = engine.mean_over_processes(torch.stack([losses[name].detach().float() for name in _LOSS_NAMES]))
-    _check_finite(values, step, batch)
-    engine.backward(losses["total"])
-    return values, engine.end_micro_batch()
+@contextlib.contextmanager
+def _explained(step: int, batch: Batch, section: TrainSection) -> Iterator[None]:
+    """Say what to change when the memory does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        num_pairs, length = batch.input_ids_BL.shape
+        num_masks = int(count_terms(batch)[1])
+        raise TrainingError(
+            f"step {step + 1}: out of memory with {num_pairs} pairs of up to {length} tokens and {num_masks} "
+            f"masks ({', '.join(batch.pair_ids)}). {advice(section)} `calico plan` says what fits. With "
+            "gradient_checkpointing training goes on from the last checkpoint, with other values anew."
+        ) from error
 
 
 def _check_finite(values: Tensor, step: int, batch: Batch) -> None:

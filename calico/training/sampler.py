@@ -49,7 +49,7 @@ class Sampler:
         steps_per_pass = len(sizes) // (batch_size * accumulation)
         self._window_steps = min(_MAX_WINDOW_STEPS, max(1, steps_per_pass))
         self._pass_order = functools.lru_cache(maxsize=2)(self._draw_pass_order)
-        self._window = functools.lru_cache(maxsize=1)(self._draw_window)
+        self._window = functools.lru_cache(maxsize=2)(self._draw_window)
 
     def step(self, step: int, rank: int = 0, world_size: int = 1) -> list[MicroBatch]:
         """Return what process `rank` of `world_size` computes in a 0-based optimizer step.

@@ -23,6 +23,10 @@ class StepRecord:
         lr: learning rate of the step.
         grad_norm: before clipping.
         seconds: wall time of the step.
+        samples_per_second: of all processes together.
+        data_share, encode_share, forward_share, backward_share, optimizer_share: parts of `seconds` in this
+            process: waiting for batches; image features, from the cache or the encoders; the model with its
+            losses; gradients; clipping and update. They add up to 1.
     """
 
     step: int
@@ -33,6 +37,12 @@ class StepRecord:
     lr: float
     grad_norm: float
     seconds: float
+    samples_per_second: float
+    data_share: float
+    encode_share: float
+    forward_share: float
+    backward_share: float
+    optimizer_share: float
 
 
 class StepLog:

@@ -34,7 +34,8 @@ WORK = """
 import sys, time
 from pathlib import Path
 from calico.core.files import read_json, write_json
-from calico.tracking import exit_on_error, stage_run
+from calico.stage_end import exit_on_error
+from calico.tracking import stage_run
 
 ARTIFACTS = Path("artifacts/tiny")
 METRICS = ("AP50", "mIoU", "Recall", "SS", "S-IoU")

@@ -49,7 +49,7 @@ def prepare(config, artifacts_path):
     unify(config.unify, artifacts_path / "sources", artifacts_path / "unify")
     curate(config.curate, artifacts_path / "unify", artifacts_path / "curate")
     pair(config.pair, artifacts_path / "unify", artifacts_path / "curate", artifacts_path / "pair")
-    prepare_checkpoints(config.checkpoints, artifacts_path / "checkpoints")
+    prepare_checkpoints(config.checkpoints, config.model, artifacts_path / "checkpoints")
     model = open_pretrained(config.model, "calico", artifacts_path).model
     set_trainable(model, "align")
     save_trained(model, artifacts_path / "align" / ALIGNED_FILE)

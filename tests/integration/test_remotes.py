@@ -1,5 +1,4 @@
-"""What one clone has made, another fetches: artefacts and run-cache over a folder and an S3-compatible
-server."""
+"""What one clone has made, another fetches: over a folder, and over an S3-compatible server."""
 
 import os
 import subprocess

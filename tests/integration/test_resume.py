@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,48 @@ def test_two_processes_with_zero_2_give_the_losses_of_one(
     assert len(curves[2]) == 12
     # Two gradients add up alike in either order: measured worst case 0. Other processors may round otherwise.
     assert curves[2] == pytest.approx(curves[1], rel=1e-6)
+
+
+def test_a_trainer_dies_with_the_pipeline_that_started_it(folder: Path, undisturbed: bytes) -> None:
+    del undisturbed
+    write_profile(folder, num_steps=100_000)
+    log_path = folder / "artifacts/small/finetune/calico/log.jsonl"
+    log_path.unlink(missing_ok=True)
+    script = f"import subprocess, sys; print(subprocess.Popen({COMMAND!r}).pid, flush=True); sys.stdin.read()"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={**environment(folder), "DVC_STAGE": "finetune@calico"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert parent.stdout is not None
+    trainer = int(parent.stdout.readline())
+    wait_for(lambda: log_path.is_file() and len(log_path.read_text().splitlines()) > 3)
+
+    parent.kill()
+    parent.wait()
+
+    wait_for(lambda: not is_alive(trainer))
+    (run,) = (folder / "artifacts/small/runs").glob("finetune-calico-*")
+    assert list(run.glob("step-*/manifest.json"))  # it left a checkpoint
+    shutil.rmtree(run)
+    write_profile(folder)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_alive(process_id: int) -> bool:
+    """Tell whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        status = Path(f"/proc/{process_id}/status").read_text()
+    except FileNotFoundError:
+        return False
+    return "State:\tZ" not in status

@@ -1,5 +1,4 @@
-"""Flows under a real Prefect server, worker, MLflow server and PostgreSQL on loopback; any of them may
-die."""
+"""Flows with a real Prefect server, worker, MLflow server and PostgreSQL on loopback; any may die."""
 
 import contextlib
 import json

@@ -168,10 +168,10 @@ def test_validate_ends_with_one_line_of_json(finished_data, capsys):
     assert json.loads(last) == {
         "pairs": 66,
         "images": json.loads(last)["images"],
-        "rules": 16,
+        "rules": 17,
         "violations": 0,
     }
-    assert [line.split()[0] for line in lines] == ["ok"] * 16
+    assert [line.split()[0] for line in lines] == ["ok"] * 17
 
 
 def test_validate_exits_with_1_where_a_rule_is_broken(finished_data, capsys):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from calico.errors import DataError
-from calico.tracking import exit_on_error, flatten, stage_run
+from calico.stage_end import exit_on_error
+from calico.tracking import flatten, send_unsent, stage_run
 
 mlflow = pytest.importorskip("mlflow", reason="the extra 'track' is not installed")
 
@@ -188,6 +189,82 @@ def test_only_rank_zero_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert run.mlflow_run_id is None
 
     assert not (tmp_path / "out").exists()
+
+
+def journals(folder: Path) -> list[Path]:
+    return sorted((folder / "unsent").glob("*.jsonl"))
+
+
+def test_nothing_is_left_where_mlflow_has_everything(tmp_path: Path) -> None:
+    with stage_run("pair", "tiny", tmp_path / "tiny" / "pair", params={}) as run:
+        run.log_metrics({"pairs": 3})
+        (running,) = journals(tmp_path / "tiny")
+        assert send_unsent(tmp_path / "tiny") == []  # it still runs
+        assert running.is_file()
+    assert journals(tmp_path / "tiny") == []
+
+
+def test_what_a_dead_server_missed_is_sent_later(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = tmp_path / "overlay.png"
+    picture.write_bytes(b"picture")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    with stage_run("finetune/calico", "tiny", tmp_path / "tiny" / "a" / "b", params={"seed": 3}) as run:
+        for step in range(30):
+            run.log_metrics({"loss": 1.0 / (step + 1)}, step=step)
+        run.log_table("scores", [{"task": "common_parts", "mIoU": 0.5}])
+        run.log_figure(picture)
+    assert "`calico track` sends the rest later" in caplog.text
+    assert len(journals(tmp_path / "tiny")) == 1
+    with pytest.raises(DataError, match=r"is not usable .* stays. Try again later"):
+        send_unsent(tmp_path / "tiny")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    assert send_unsent(tmp_path / "tiny") == ["finetune/calico"]
+
+    assert journals(tmp_path / "tiny") == []
+    client = mlflow.MlflowClient(database)
+    (experiment,) = client.search_experiments(filter_string="name = 'calico-tiny'")
+    newest = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"], max_results=1)[0]
+    assert (newest.info.run_name, newest.info.status) == ("finetune/calico", "FINISHED")
+    assert newest.data.params == {"seed": "3"}
+    history = client.get_metric_history(newest.info.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(step, 1 / (step + 1)) for step in range(30)]
+    assert [file.path for file in client.list_artifacts(newest.info.run_id, "tables")] == [
+        "tables/scores.json"
+    ]
+
+
+def test_a_server_that_dies_in_the_middle_gets_each_point_once(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stage_run("align", "tiny", tmp_path / "tiny" / "align", params={}) as run:
+        for step in range(1005):  # the first thousand are sent at once
+            run.log_metrics({"loss": float(step)}, step=step)
+        run_id = run.mlflow_run_id
+
+        def fail(*arguments: object, **others: object) -> None:
+            raise ConnectionError("gone")
+
+        monkeypatch.setattr("mlflow.MlflowClient.log_batch", fail)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    client = mlflow.MlflowClient(database)
+    assert len(client.get_metric_history(run_id, "loss")) == 1000
+
+    assert send_unsent(tmp_path / "tiny") == ["align"]
+
+    assert [point.step for point in client.get_metric_history(run_id, "loss")] == list(range(1005))
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_damaged_journal_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "unsent").mkdir()
+    (tmp_path / "unsent" / "pair-1.jsonl").write_text("{}")
+    with pytest.raises(DataError, match=r"pair-1.jsonl: damaged .* Delete it"):
+        send_unsent(tmp_path)
 
 
 def test_flatten_gives_dotted_names_and_text() -> None:

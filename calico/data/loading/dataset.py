@@ -4,7 +4,7 @@ A row is made when it is read: wording drawn from (seed, sample id), token ids i
 the frame of the grounding view. Masks are decoded once and kept packed, eight pixels a byte.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,10 +20,10 @@ from calico.config import ModelSection, VariantName
 from calico.core import tables
 from calico.core.images import read_image
 from calico.core.masks import Rle, decode
+from calico.core.pair_rows import PairTable
 from calico.core.records import ImageRecord, PairSample, Phrase
 from calico.core.tables import CaptionRecord
 from calico.core.tokens import IMAGE_TOKEN_ID
-from calico.data.loading.pair_table import PairTable
 from calico.data.loading.views import ViewSizes, frame_mask, make_views, resized_size, view_sizes
 from calico.data.pairs.conversation import (
     CAPTION,
@@ -93,12 +93,12 @@ class ImageFolder:
     def __init__(self, images: Mapping[str, ImageRecord], sources_path: Path, sizes: ViewSizes) -> None:
         self._images = images
         self._sources_path = Path(sources_path)
-        self._sizes = sizes
+        self.sizes = sizes
 
     @property
     def grounding_px(self) -> int:
         """Side of the grounding view."""
-        return self._sizes.grounding_px
+        return self.sizes.grounding_px
 
     def record(self, image_id: str) -> ImageRecord:
         """Return an image's record.
@@ -127,9 +127,22 @@ class ImageFolder:
             )
         return image_HWC
 
+    def file_state(self, image_id: str) -> tuple[int, int]:
+        """Return the size of an image file in bytes and the time of its last change in ns.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        path = self._sources_path / self.record(image_id).path
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}). Run the stage acquire.") from error
+        return status.st_size, status.st_mtime_ns
+
     def views(self, image_id: str) -> dict[str, Tensor]:
         """Return the views of an image, each of shape (3, side, side)."""
-        return make_views(self.pixels(image_id), self._sizes)
+        return make_views(self.pixels(image_id), self.sizes)
 
 
 class MaskFolder:
@@ -268,7 +281,7 @@ class PairDataset(Dataset[Example]):
     def num_targets(self) -> list[int]:
         """Number of targets of each row; does not read the rows of a file."""
         if isinstance(self.samples, PairTable):
-            return self.samples.num_targets()
+            return self.samples.num_targets().tolist()
         return [len(sample.targets) for sample in self.samples]
 
     def with_samples(self, samples: Sequence[PairSample]) -> "PairDataset":
@@ -327,7 +340,7 @@ def build_pair_dataset(  # noqa: PLR0913 - where, what and for which model: one 
     Args:
         unify_path: folder of the unify stage.
         sources_path: folder that image paths are relative to.
-        pairs_path: one parquet file of the pair stage.
+        pairs_path: a folder `pair/rows/<split>` of the pair stage.
         mask_loss_px: side of the target masks.
         seed: of the wording; None for evaluation.
         with_views: False when image features come from a cache; then no image is decoded.
@@ -364,12 +377,6 @@ def build_caption_dataset(  # noqa: PLR0913 - as build_pair_dataset
     encoding = _text_encoding(tokenizer, model, variant)
     builder = ExampleBuilder(images, MaskFolder(rles, mask_loss_px), encoding, with_views)
     return CaptionDataset(captions, builder, seed=seed)
-
-
-def iterate_views(dataset: SampleDataset) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield (image id, views) of every image that the rows name, once; to fill a feature cache."""
-    for image_id in dataset.image_ids:
-        yield image_id, dataset.images.views(image_id)
 
 
 def _image_folder(unify_path: Path, sources_path: Path, sizes: ViewSizes) -> ImageFolder:

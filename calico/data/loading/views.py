@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 from torch import Tensor
@@ -19,6 +20,9 @@ _CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 _IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # SAM's constants are on the 0-255 scale.
 _SAM_MEAN_STD = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+# Raise it with every change of the code below that changes a view.
+_VIEWS_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ def view_sizes(model: ModelSection, variant: VariantName) -> ViewSizes:
     else:
         global_px = section.clip_image_size_px or model.clip.trained_image_size_px
     return ViewSizes(global_px, semantic_px, model.grounding.image_size_px)
+
+
+def describe_views(sizes: ViewSizes) -> str:
+    """Return a text that is another one whenever `make_views` gives other numbers; a key for features."""
+    constants = (_VIEWS_VERSION, _CLIP_MEAN_STD, _IMAGENET_MEAN_STD, _SAM_MEAN_STD)
+    return f"{sizes} {constants} Pillow {PIL.__version__}"
 
 
 def make_views(image_HWC: np.ndarray, sizes: ViewSizes) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ Everything is arrays of rows: 2.4 M pairs take seconds. Files get ids, never mas
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,20 +44,15 @@ class Cell:
 
 @dataclass
 class Pairing:
-    """What pairing found in one split: cells, and counts of what it rejected or could not fill."""
+    """What pairing did in one split: pairs made, and counts of what it rejected or could not fill."""
 
-    cells: list[Cell] = field(default_factory=list)
+    num_pairs: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def num_pairs(self) -> int:
-        """Number of pairs over all cells."""
-        return sum(len(cell.images) for cell in self.cells)
-
 
 def pair(section: PairSection, unify_path: Path, curate_path: Path, output_path: Path) -> dict[str, Any]:
-    """Make the samples of all splits; write {train,val,test}.parquet, statistics.json, plots/, manifest.json.
+    """Make the samples of all splits; write {train,val,test}.{parquet,arrow}, statistics, plots, a manifest.
 
     Args:
         section: pairs per task and split, the seed, and the most targets of a sample.
@@ -71,14 +66,15 @@ def pair(section: PairSection, unify_path: Path, curate_path: Path, output_path:
         DataError: a table is missing or damaged, or a split that should have pairs gets none.
     """
     annotations = read_annotations(Path(unify_path))
-    category_pairs = read_category_pairs(Path(curate_path) / "category_pairs.csv")
+    allowed = may_compare(annotations, read_category_pairs(Path(curate_path) / "category_pairs.csv"))
     finder = TargetFinder(annotations, section.max_targets)
-    pairings = make_pairs(section, annotations, finder, category_pairs)
+    pairings = {split: Pairing() for split in SPLITS}
     tally = Tally(annotations)
     output_path = Path(output_path)
     for split, pairing in pairings.items():
-        found = pair_blocks(pairing, finder)
-        write_pair_blocks(output_path / f"{split}.parquet", tally.watch(split, found), annotations)
+        cells = make_pairs(section, split, annotations, finder, allowed, pairing)
+        found = tally.watch(split, pair_blocks(cells, finder))
+        write_pair_blocks(output_path / f"{split}.parquet", found, annotations)
     statistics = tally.describe(SPLITS)
     for name in ("rejected", "missing"):
         statistics[name] = {split: dict(getattr(pairing, name)) for split, pairing in pairings.items()}
@@ -90,46 +86,53 @@ def pair(section: PairSection, unify_path: Path, curate_path: Path, output_path:
 
 def make_pairs(
     section: PairSection,
+    split: str,
     annotations: AnnotationArrays,
     finder: TargetFinder,
-    category_pairs: Iterable[CategoryPair],
-) -> dict[str, Pairing]:
-    """Return the pairs of each split; equal input gives equal pairs.
+    allowed: Mapping[str, np.ndarray],
+    pairing: Pairing,
+) -> Iterator[Cell]:
+    """Yield the pairs of a split, by task and source; equal input gives equal pairs.
 
     Sources share a task's pairs equally. Where a source has too few, the rest is counted as missing.
+
+    Args:
+        section: quotas, and the seed.
+        split: which images.
+        annotations: of all splits.
+        finder: judges pairs.
+        allowed: by source, which categories may be compared.
+        pairing: receives the counts.
 
     Raises:
         DataError: a split that should have pairs gets none.
     """
-    allowed = may_compare(annotations, category_pairs)
     sources = _sources_with_objects(annotations)
-    pairings: dict[str, Pairing] = {}
-    for split in SPLITS:
-        pairings[split] = pairing = Pairing()
-        cells = [
-            (task, source, quota)
-            for task in TASKS
-            for source, quota in zip(
-                sources, _shares(section.num_pairs.of(split, task), len(sources)), strict=True
-            )
-        ]
-        for task, source, quota in cells:
-            group = Group(annotations, source, split, allowed[source])
-            if task != "common_objects" and (num_bare := group.count_bare()):
-                pairing.rejected[f"{source}/{task}: object without parts"] = num_bare
-            rng = np.random.default_rng([section.seed, zlib.crc32(f"{source}/{split}/{task}".encode())])
-            _Filling(pairing, group, finder, task, rng).fill(quota)
-        if any(quota for _, _, quota in cells) and not pairing.num_pairs:
-            raise DataError(
-                f"split '{split}' of {', '.join(sources) or 'no source'} gives no image pair; rejected: "
-                f"{dict(pairing.rejected)}. Add images or raise pair.max_targets."
-            )
-    return pairings
+    cells = [
+        (task, source, quota)
+        for task in TASKS
+        for source, quota in zip(
+            sources, _shares(section.num_pairs.of(split, task), len(sources)), strict=True
+        )
+    ]
+    for task, source, quota in cells:
+        group = Group(annotations, source, split, allowed[source])
+        if task != "common_objects" and (num_bare := group.count_bare()):
+            pairing.rejected[f"{source}/{task}: object without parts"] = num_bare
+        rng = np.random.default_rng([section.seed, zlib.crc32(f"{source}/{split}/{task}".encode())])
+        cell = _Filling(pairing, group, finder, task, rng).fill(quota)
+        pairing.num_pairs += len(cell.images)
+        yield cell
+    if any(quota for _, _, quota in cells) and not pairing.num_pairs:
+        raise DataError(
+            f"split '{split}' of {', '.join(sources) or 'no source'} gives no image pair; rejected: "
+            f"{dict(pairing.rejected)}. Add images or raise pair.max_targets."
+        )
 
 
-def pair_blocks(pairing: Pairing, finder: TargetFinder) -> Iterator[PairBlock]:
-    """Yield the pairs of a split with their targets, so many at a time that memory stays small."""
-    for cell in pairing.cells:
+def pair_blocks(cells: Iterable[Cell], finder: TargetFinder) -> Iterator[PairBlock]:
+    """Yield pairs with their targets, so many at a time that memory stays small."""
+    for cell in cells:
         for rows in blocks(cell.num_targets, _MAX_BLOCK_TARGETS):
             targets = finder.targets(cell.task, cell.images[rows], cell.objects[rows])
             yield PairBlock(cell.source, cell.task, cell.images[rows], targets)
@@ -197,8 +200,8 @@ class _Filling:
         self._sampler = PairSampler(images_of, partners, rng) if images_of else None
         self._tried = np.empty(0, dtype=np.int64)
 
-    def fill(self, quota: int) -> None:
-        """Add a cell of up to `quota` pairs; the rest is counted as missing."""
+    def fill(self, quota: int) -> Cell:
+        """Return up to `quota` pairs; the rest is counted as missing."""
         cell = Cell(
             self._group.source,
             self._task,
@@ -215,13 +218,11 @@ class _Filling:
         is_filled = cell.num_targets > 0
         if not is_filled.all():
             self._pairing.missing[f"{cell.source}/{cell.task}"] += int((~is_filled).sum())
-        self._pairing.cells.append(
-            replace(
-                cell,
-                images=cell.images[is_filled],
-                objects=cell.objects[is_filled],
-                num_targets=cell.num_targets[is_filled],
-            )
+        return replace(
+            cell,
+            images=cell.images[is_filled],
+            objects=cell.objects[is_filled],
+            num_targets=cell.num_targets[is_filled],
         )
 
     def _fill_slots(self, cell: Cell, slots: np.ndarray) -> np.ndarray:

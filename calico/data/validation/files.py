@@ -23,7 +23,7 @@ UNIFIED: Mapping[str, pa.Schema] = MappingProxyType(
 _FILES = (
     *(f"unify/{name}.parquet" for name in UNIFIED),
     "curate/category_pairs.csv",
-    *(f"pair/{split}.parquet" for split in SPLITS),
+    *(f"pair/{name}" for split in SPLITS for name in (f"{split}.parquet", f"rows/{split}/rows.bin")),
 )
 _ROWS_PER_BATCH = 16_384
 
@@ -99,14 +99,16 @@ def read_unified(artifacts_path: Path, rule: Rule) -> dict[str, pa.Table]:
     return found
 
 
-def pair_batches(artifacts_path: Path, split: str, rule: Rule) -> Iterator[pa.RecordBatch]:
-    """Yield the pairs of a split, some thousand at a time; those with gaps break the rule."""
+def pair_batches(artifacts_path: Path, split: str, rule: Rule) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield (first row, pairs) of a split, some thousand at a time; those with gaps break the rule."""
     place = f"pair/{split}.parquet"
     file = _open(artifacts_path / place, place, PAIRS, rule)
     try:
+        start = 0
         for batch in file.iter_batches(_ROWS_PER_BATCH, use_threads=False) if file else ():
             if _is_whole(batch, place, rule):
-                yield batch
+                yield start, batch
+            start += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         rule.violate(f"{place}: cannot be read ({_first_line(error)}).")
 

@@ -76,7 +76,7 @@ def test_a_pretrained_folder_loads_into_the_components_that_have_files(tmp_path:
     source, target = Model(0), Model(1)
     for name in ("qformer", "f_image"):
         save_component(source.components[name], component_path(tmp_path, name))
-    reports = load_pretrained(target, tmp_path)
+    reports = load_pretrained(target, tmp_path, variant="calico")
     assert list(reports) == ["qformer", "f_image"]
     assert reports["f_image"]["loaded"] == 2
     assert torch.equal(target.f_image.weight, source.f_image.weight)
@@ -85,7 +85,7 @@ def test_a_pretrained_folder_loads_into_the_components_that_have_files(tmp_path:
 
 def test_a_missing_component_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"qformer\.safetensors: no such file"):
-        load_pretrained(Model(), tmp_path)
+        load_pretrained(Model(), tmp_path, variant="calico")
 
 
 @pytest.mark.parametrize(

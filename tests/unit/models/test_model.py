@@ -342,10 +342,9 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
             module.p = 0.0
     batch, features = training_batch(model), small_features(model, 6)
     plain = _gradients(model, batch, features)
-    stock, runs = model.language_model.stock, []
-    enable = getattr(stock, "activation_checkpointing_enable", None) or stock.gradient_checkpointing_enable
-    enable()
-    stock.model.layers[0].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
+    runs = []
+    model.language_model.checkpoint_layers()
+    model.language_model.stock.model.layers[0].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
     checkpointed = _gradients(model, batch, features)
     assert len(runs) == 2  # once forward, once again for the gradient
     assert plain.keys() == checkpointed.keys()

@@ -2,8 +2,9 @@ import pytest
 
 from calico.config import load_config
 from calico.core.tokens import IMAGE_TOKEN_ID
+from calico.data.loading.canonical import canonical_batch
 from calico.errors import ConfigError
-from calico.profiling.flops import canonical_batch, count_flops
+from calico.profiling.flops import count_flops
 from tests.unit.models.small import VOCABULARY, small_section
 
 
@@ -13,16 +14,16 @@ def profile():
 
 
 def test_canonical_batch_is_what_the_params_say(profile):
-    batch = canonical_batch(profile, tokens_per_image=8)
+    batch = canonical_batch(8, num_text_tokens=profile.num_text_tokens, num_seg_tokens=profile.num_seg_tokens)
     assert batch.input_ids_BL.shape == (1, profile.num_text_tokens + 2 * 8)
     assert int((batch.input_ids_BL == IMAGE_TOKEN_ID).sum()) == 16
     assert int((batch.labels_BL == 1).sum()) == profile.num_seg_tokens
     assert batch.mask_image_index_M.tolist() == [0, 0, 1, 1]
 
 
-def test_more_seg_tokens_than_answer_is_an_error(profile):
-    with pytest.raises(ConfigError, match=r"num_seg_tokens = 7 does not fit .*num_text_tokens = 12"):
-        canonical_batch(profile.model_copy(update={"num_text_tokens": 12, "num_seg_tokens": 7}), 8)
+def test_more_seg_tokens_than_answer_is_an_error():
+    with pytest.raises(ConfigError, match=r"7 \[SEG\] tokens do not fit .* half of 12 text tokens"):
+        canonical_batch(8, num_text_tokens=12, num_seg_tokens=7)
 
 
 @pytest.mark.parametrize("variant", ["calico", "lisa", "glamm"])

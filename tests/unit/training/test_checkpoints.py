@@ -18,7 +18,8 @@ def make_folder(path, **changes):
 
 
 def records(count):
-    return [StepRecord(step + 1, 0.1, 0.2, 0.3, 0.4, 1e-3, 1.5, 0.25) for step in range(count)]
+    times = (0.25, 12.0, 0.1, 0.2, 0.3, 0.3, 0.1)
+    return [StepRecord(step + 1, 0.1, 0.2, 0.3, 0.4, 1e-3, 1.5, *times) for step in range(count)]
 
 
 def write(folder, step):
@@ -71,11 +72,21 @@ def test_other_values_have_another_folder(tmp_path):
     assert other.latest(rank=0) is None
 
 
+def test_checkpoints_of_another_run_are_described(tmp_path):
+    other = make_folder(tmp_path, num_processes=2)
+    write(other, 2)
+    write(other, 4)
+    assert make_folder(tmp_path).others() == [f"{other.path}/step-00000004 (num_processes 2 -> 1)"]
+    assert other.others() == []
+
+
 def test_a_checkpoint_moved_from_another_run_is_refused_with_the_difference(tmp_path):
     other, folder = make_folder(tmp_path, num_processes=2, params_sha256="b"), make_folder(tmp_path)
     write(other, 2)
     other.path.rename(folder.path)
-    with pytest.raises(CheckpointError, match="of another run; different: num_processes, params_sha256"):
+    with pytest.raises(
+        CheckpointError, match="of another run; different: num_processes 2 -> 1, params_sha256 b -> a"
+    ):
         folder.latest(rank=0)
 
 

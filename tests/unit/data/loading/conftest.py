@@ -58,7 +58,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
     return SmallData(
         folder / "unify",
         folder / "sources",
-        folder / "pair" / "train.parquet",
+        folder / "pair" / "rows" / "train",
         build_tokenizer([*corpus(LABELS), "A dog runs."], 400),
         load_config("tiny").model,
         masks_HW,

@@ -16,9 +16,9 @@ import yaml
 from calico.config import PairSection
 from calico.core import masks, tables
 from calico.core.files import read_json, verify_manifest
+from calico.core.pair_rows import PairTable
 from calico.core.records import ImageRecord, ObjectInstance, PairSample, PartInstance
 from calico.core.tokens import TASKS
-from calico.data.loading.pair_table import PairTable
 from calico.data.pairs.category_pairs import CategoryPair, write_category_pairs
 from calico.data.pairs.pairing import pair
 from calico.errors import DataError
@@ -224,13 +224,15 @@ def test_stage_writes_the_same_bytes_twice(tmp_path: Path) -> None:
     plots = {path.partition("/pair/")[2] for plot in plotted for path in plot}
     assert plots == {f"plots/{kind}.csv" for kind in ("pairs", *statistics["occurrences"])}
     tables_written = {"train.parquet", "val.parquet", "test.parquet", "plots/counts.parquet"}
+    files = ("names.parquet", "rows.bin", "ids.bin", "images.bin", "targets.bin")
+    tables_written |= {f"rows/{split}/{name}" for split in ("train", "val", "test") for name in files}
     assert set(manifests[0]["files"]) == {"statistics.json", *plots, *tables_written}
     lines = (tmp_path / "first" / "plots" / "common_parts.csv").read_text().splitlines()
     counts = statistics["occurrences"]["common_parts"]
     assert lines == ["name,count", *(f"{name},{count}" for name, count in counts.items())]
     assert read_json(tmp_path / "second" / "statistics.json") == statistics
     assert statistics["splits"]["train"]["num_pairs"] == 60
-    assert len(PairTable(tmp_path / "first" / "train.parquet")) == 60
+    assert len(PairTable(tmp_path / "first" / "rows" / "train")) == 60
 
 
 STAGE = """

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from calico.config import OwnSource, UnifySection
 from calico.core import masks, tables
 from calico.core.files import write_json, write_manifest, write_text
+from calico.core.pair_rows import rows_path, write_rows
 from calico.data.validation.rules import PROMISES
 from calico.data.validation.text_rules import TextLimit
 from calico.data.validation.validate import Validation, validate
@@ -52,7 +54,8 @@ def test_a_finished_data_set_keeps_every_rule(finished: Path) -> None:
         len(pq.read_table(finished / "unify" / f"{name}.parquet")) for name in ("parts", "objects")
     )
     assert all(
-        checked[rule] == len(pairs) for rule in ("repeats", "limits", "tasks", "conversations", "lengths")
+        checked[rule] == len(pairs)
+        for rule in ("rows", "repeats", "limits", "tasks", "conversations", "lengths")
     )
     assert (checked["containment"], checked["areas"], checked["masks"]) == (
         parts, parts + objects, parts + objects + 1,
@@ -401,9 +404,21 @@ def test_an_unfinished_data_set_is_an_error_that_says_what_to_run(name: str, dat
         check(data_set)
 
 
+def test_another_row_for_training_is_named(data_set: Path) -> None:
+    path = data_set / "pair" / "val.parquet"
+    pairs = tables.read_pairs(path)
+    write_rows(rows_path(path), [*pairs[:3], replace(pairs[3], pair_id="wolf"), *pairs[4:]])
+    write_manifest(path.parent)
+    assert "pair/rows/val: row 3 is another than in val.parquet" in broken(check(data_set))["rows"]
+    write_rows(rows_path(path), pairs[1:])
+    assert "11 rows, val.parquet has 12" in broken(check(data_set))["rows"]
+
+
 FILES = [
     "unify/images.parquet", "unify/objects.parquet", "unify/parts.parquet", "unify/captions.parquet",
     "unify/summary.json", "curate/category_pairs.csv", "pair/train.parquet", "pair/statistics.json",
+    "pair/rows/train/names.parquet", "pair/rows/train/rows.bin", "pair/rows/train/ids.bin",
+    "pair/rows/train/images.bin", "pair/rows/train/targets.bin",
 ]  # fmt: skip
 
 
@@ -428,7 +443,9 @@ def test_wild_values_are_a_violation_never_a_crash(
     data: st.DataObject, finished: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = shutil.copytree(finished, tmp_path_factory.mktemp("wild") / "tiny")
-    name = data.draw(st.sampled_from([name for name in FILES if name.endswith(".parquet")]))
+    name = data.draw(
+        st.sampled_from([name for name in FILES if name.endswith(".parquet") and "names" not in name])
+    )
     schema = pq.read_schema(folder / name)
     column = data.draw(st.sampled_from(schema.names))
     value = data.draw(_values(schema.field(column).type))
