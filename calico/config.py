@@ -15,7 +15,8 @@ PositiveFloat = Annotated[float, Field(gt=0.0)]
 SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
 InputName = Literal[SourceName, "mixed_parts"]  # mixed_parts: the published annotations of two sources
 DownloadName = Literal["partimagenet", "partimagenet_ood", "paco_lvis", "ade20k_part_234", "grand", "sa_1b"]
-VariantName = Literal["calico", "lisa", "glamm"]
+ModelName = Literal["calico", "lisa", "glamm"]
+VariantName = str  # a ModelName, or one of the ablations (`load_variant`)
 
 
 class Section(BaseModel):
@@ -257,7 +258,9 @@ class ModelSection(Section):
     grounding: GroundingSection
     cem: CemSection
     lora: LoraSection
-    variants: dict[VariantName, VariantSection]
+    variants: dict[
+        Annotated[VariantName, Field(pattern=f"^({'|'.join(get_args(ModelName))})$")], VariantSection
+    ]
 
 
 class LossSection(Section):
@@ -331,9 +334,10 @@ class ProfileSection(Section):
 
 
 class ReportSection(Section):
-    """The gallery."""
+    """The gallery: pairs of each task chosen at random, and the best and as many worst ones."""
 
     num_gallery_pairs: Positive
+    num_extreme_pairs: Positive
     seed: NonNegative
 
 
@@ -354,18 +358,7 @@ class Config(Section):
     evaluate: EvaluateSection
     profile: ProfileSection
     report: ReportSection
-    ablations: dict[str, VariantSection]
-
-
-def variant_name(name: str) -> VariantName:
-    """Return `name` as the name of a variant.
-
-    Raises:
-        ConfigError: there is no such variant.
-    """
-    if name in get_args(VariantName):
-        return cast(VariantName, name)
-    raise ConfigError(f"no model '{name}'; choose one of {', '.join(get_args(VariantName))}.")
+    ablations: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], VariantSection]
 
 
 def load_config(profile: str, path: Path = Path("params.yaml")) -> Config:
@@ -389,6 +382,22 @@ def load_config(profile: str, path: Path = Path("params.yaml")) -> Config:
     except ValidationError as error:
         faults = "; ".join(_describe(profile, fault) for fault in error.errors())
         raise ConfigError(f"{path}: {error.error_count()} wrong value(s): {faults}.") from error
+
+
+def load_variant(profile: str, name: str, path: Path = Path("params.yaml")) -> Config:
+    """Read one profile in which `name`, a model or an ablation, is one of `model.variants`.
+
+    Raises:
+        ConfigError: see `load_config`; or there is no such model or ablation.
+    """
+    loaded = load_config(profile, path)
+    if name in loaded.model.variants:
+        return loaded
+    if name not in loaded.ablations:
+        choices = ", ".join([*loaded.model.variants, *loaded.ablations])
+        raise ConfigError(f"no model '{name}'; choose one of {choices}.")
+    variants = {**loaded.model.variants, name: loaded.ablations[name]}
+    return loaded.model_copy(update={"model": loaded.model.model_copy(update={"variants": variants})})
 
 
 def _describe(profile: str, fault: Any) -> str:
