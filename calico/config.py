@@ -1,7 +1,7 @@
 """params.yaml, typed: one frozen, strict section per stage; every fault reported at once."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -16,7 +16,7 @@ SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
 InputName = Literal[SourceName, "mixed_parts"]  # mixed_parts: the published annotations of two sources
 DownloadName = Literal["partimagenet", "partimagenet_ood", "paco_lvis", "ade20k_part_234", "grand", "sa_1b"]
 ModelName = Literal["calico", "lisa", "glamm"]
-VariantName = str  # a ModelName, or one of the ablations (`load_variant`)
+VariantName = str  # a ModelName, or one of the ablations (calico/variants.py)
 
 
 class Section(BaseModel):
@@ -382,22 +382,6 @@ def load_config(profile: str, path: Path = Path("params.yaml")) -> Config:
     except ValidationError as error:
         faults = "; ".join(_describe(profile, fault) for fault in error.errors())
         raise ConfigError(f"{path}: {error.error_count()} wrong value(s): {faults}.") from error
-
-
-def load_variant(profile: str, name: str, path: Path = Path("params.yaml")) -> Config:
-    """Read one profile in which `name`, a model or an ablation, is one of `model.variants`.
-
-    Raises:
-        ConfigError: see `load_config`; or there is no such model or ablation.
-    """
-    loaded = load_config(profile, path)
-    if name in loaded.model.variants:
-        return loaded
-    if name not in loaded.ablations:
-        choices = ", ".join([*loaded.model.variants, *loaded.ablations])
-        raise ConfigError(f"no model '{name}'; choose one of {choices}.")
-    variants = {**loaded.model.variants, name: loaded.ablations[name]}
-    return loaded.model_copy(update={"model": loaded.model.model_copy(update={"variants": variants})})
 
 
 def _describe(profile: str, fault: Any) -> str:

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from calico.config import load_variant
 from calico.tracking import exit_on_error, stage_run
 from calico.training.finetune import finetune
+from calico.variants import load_variant
 
 
 @exit_on_error
