@@ -75,15 +75,6 @@ class Run:
         """Record rows of equal keys as a table called `name`."""
         self._record("add_table", name, list(rows))
 
-    def log_report(
-        self, files: Sequence[Path], rows_by_table: Mapping[str, Sequence[Mapping[str, Any]]]
-    ) -> None:
-        """Record the pages and pictures of a report, and its tables."""
-        for path in files:
-            self.log_figure(path)
-        for name, rows in rows_by_table.items():
-            self.log_table(name, rows)
-
     def close(self, status: str) -> None:
         """End the MLflow run.
 

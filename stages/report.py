@@ -22,7 +22,7 @@ def main(profile: str) -> None:
             profile=profile,
             settings=config.model_dump(),
         )
-        run.log_report(exports.files, exports.tables)
+        exports.record(run)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main(profile: str) -> None:
             settings=config.model_dump(),
             ablations_path=artifacts_path / "ablations",
         )
-        run.log_report(exports.files, exports.tables)
+        exports.record(run)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from calico.reporting.origin import describe_origin
 from calico.reporting.paper_results import METRICS, SHORT_TITLES
 from calico.reporting.scores import FLOOR_TITLES, MEAN, SUBJECT, TASK_TITLES
 from calico.reporting.tables import Table, percent
+from calico.tracking import Run
 
 _SECTIONS = (
     ("pictures", "Pictures"),
@@ -58,6 +59,13 @@ class Exports:
 
     files: list[Path]
     tables: dict[str, list[dict[str, str]]]
+
+    def record(self, run: Run) -> None:
+        """Record them in MLflow."""
+        for path in self.files:
+            run.log_figure(path)
+        for name, rows in self.tables.items():
+            run.log_table(name, rows)
 
 
 def build_report(
