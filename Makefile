@@ -23,7 +23,7 @@ endif
 # With it, every stage would compile torch and transformers anew.
 unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test lint figures paper standins
+.PHONY: help run test lint figures ablations paper standins
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -47,6 +47,11 @@ lint: $(ENVIRONMENT) ## check style, types and imports
 
 figures: $(ENVIRONMENT) ## print the figures of the last tiny run as one JSON line
 	@python -m calico figures
+
+ablations: $(ENVIRONMENT) ## run Table 2 and figure 8 at tiny size, seven trainings more
+	@python -m dvc repro ablations/dvc.yaml
+	@echo
+	@echo "Report:    artifacts/tiny/ablations/report/report.html"
 
 paper: $(ENVIRONMENT) ## run the paper's pipeline (GPU)
 	@python -m dvc repro paper/dvc.yaml

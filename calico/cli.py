@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from calico.config import VariantName, load_config
+from calico.config import ModelName, load_config
 from calico.core.tokens import TASKS
 from calico.errors import CalicoError, DataError
 
@@ -58,12 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for overlays and result.json"
     )
-    segment.add_argument("--model", choices=get_args(VariantName), default="calico")
+    segment.add_argument("--model", choices=get_args(ModelName), default="calico")
     segment.add_argument("--saved", type=Path, metavar="DIR", help="use the model that export wrote there")
     segment.set_defaults(command=_segment)
 
     export = commands.add_parser("export", help="write a finetuned model to a folder, to hand on")
-    export.add_argument("--model", choices=get_args(VariantName), default="calico")
+    export.add_argument("--model", choices=get_args(ModelName), default="calico")
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
     export.add_argument(
         "--merged", action="store_true", help="all weights, LoRA merged; else only what was trained"
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     validate.set_defaults(command=_validate)
 
     plan = commands.add_parser("plan", help="say how much GPU memory finetuning needs, and what to set")
-    plan.add_argument("--model", choices=get_args(VariantName), default="calico")
+    plan.add_argument("--model", choices=get_args(ModelName), default="calico")
     plan.add_argument(
         "--gpu-gb",
         nargs="+",
@@ -315,13 +315,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _figures(options: argparse.Namespace) -> None:
-    load_config(options.profile)
+    config = load_config(options.profile)
     from calico.core.files import read_json
 
     artifacts_path = Path("artifacts") / options.profile
     metrics = read_json(artifacts_path / "evaluate" / "metrics.json")
     paths = [*artifacts_path.glob("*/stage.json"), *artifacts_path.glob("*/*/stage.json")]
-    stages = [read_json(path) for path in sorted(paths)]
+    others = {"ablations", *config.ablations}  # another pipeline's
+    stages = [read_json(path) for path in sorted(paths) if not others & set(path.parts)]
     if not stages:
         raise DataError(
             f"{artifacts_path}: no stage.json in any stage's folder. Run the pipeline (`make run`)."

@@ -1,7 +1,7 @@
 """params.yaml, typed: one frozen, strict section per stage; every fault reported at once."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,7 +15,8 @@ PositiveFloat = Annotated[float, Field(gt=0.0)]
 SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
 InputName = Literal[SourceName, "mixed_parts"]  # mixed_parts: the published annotations of two sources
 DownloadName = Literal["partimagenet", "partimagenet_ood", "paco_lvis", "ade20k_part_234", "grand", "sa_1b"]
-VariantName = Literal["calico", "lisa", "glamm"]
+ModelName = Literal["calico", "lisa", "glamm"]
+VariantName = str  # a ModelName, or one of the ablations (calico/variants.py)
 
 
 class Section(BaseModel):
@@ -257,7 +258,9 @@ class ModelSection(Section):
     grounding: GroundingSection
     cem: CemSection
     lora: LoraSection
-    variants: dict[VariantName, VariantSection]
+    variants: dict[
+        Annotated[VariantName, Field(pattern=f"^({'|'.join(get_args(ModelName))})$")], VariantSection
+    ]
 
 
 class LossSection(Section):
@@ -331,9 +334,10 @@ class ProfileSection(Section):
 
 
 class ReportSection(Section):
-    """The gallery."""
+    """The gallery: pairs of each task chosen at random, and the best and as many worst ones."""
 
     num_gallery_pairs: Positive
+    num_extreme_pairs: Positive
     seed: NonNegative
 
 
@@ -354,18 +358,7 @@ class Config(Section):
     evaluate: EvaluateSection
     profile: ProfileSection
     report: ReportSection
-    ablations: dict[str, VariantSection]
-
-
-def variant_name(name: str) -> VariantName:
-    """Return `name` as the name of a variant.
-
-    Raises:
-        ConfigError: there is no such variant.
-    """
-    if name in get_args(VariantName):
-        return cast(VariantName, name)
-    raise ConfigError(f"no model '{name}'; choose one of {', '.join(get_args(VariantName))}.")
+    ablations: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], VariantSection]
 
 
 def load_config(profile: str, path: Path = Path("params.yaml")) -> Config:

@@ -25,7 +25,6 @@ from calico.errors import DataError
 _LOGGER = logging.getLogger(__name__)
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 _DEFAULT_URI = "sqlite:///mlflow.db"
-_DEFAULT_ARTIFACTS = "mlartifacts"
 # With MLflow's own values a server that does not answer holds a stage up for minutes.
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -132,6 +131,9 @@ class _Journal:
         self._stream.close()
         if not keep:
             self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others' records stay
+                self.path.parent.rmdir()
+                self.path.parent.parent.rmdir()
 
 
 def send_unsent(artifacts_path: Path) -> list[str]:
@@ -347,7 +349,7 @@ def _experiment_id(client: Any, name: str) -> str:
     if experiment is None:
         is_default = tracking_uri() == _DEFAULT_URI
         try:
-            location = Path(_DEFAULT_ARTIFACTS).absolute().as_uri() if is_default else None
+            location = Path("mlartifacts").absolute().as_uri() if is_default else None
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
             experiment = client.get_experiment_by_name(name)

@@ -3,21 +3,21 @@
 import sys
 from pathlib import Path
 
-from calico.config import load_config, variant_name
 from calico.predictors.predict import predict
 from calico.stage_end import exit_on_error
 from calico.tracking import stage_run
+from calico.variants import load_variant
 
 
 @exit_on_error
 def main(profile: str, model: str) -> None:
     """Predict the test pairs with one model of one profile."""
-    config, variant = load_config(profile), variant_name(model)
+    config = load_variant(profile, model)
     artifacts_path = Path("artifacts") / profile
-    output_path = artifacts_path / "predict" / variant
+    output_path = artifacts_path / "predict" / model
     params = {name: getattr(config, name).model_dump() for name in ("runtime", "predict")}
-    with stage_run(f"predict/{variant}", profile, output_path, params=params, tags={"model": variant}) as run:
-        predict(config, variant, artifacts_path=artifacts_path, output_path=output_path, run=run)
+    with stage_run(f"predict/{model}", profile, output_path, params=params, tags={"model": model}) as run:
+        predict(config, model, artifacts_path=artifacts_path, output_path=output_path, run=run)
 
 
 if __name__ == "__main__":

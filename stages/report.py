@@ -16,15 +16,14 @@ def main(profile: str) -> None:
     artifacts = Path("artifacts") / profile
     output_path = artifacts / "report"
     with stage_run("report", profile, output_path, params=config.report.model_dump()) as run:
-        build_report(
+        exports = build_report(
             config.report,
             artifacts_path=artifacts,
             output_path=output_path,
             profile=profile,
             settings=config.model_dump(),
         )
-        for path in sorted([output_path / "report.html", *output_path.glob("figures/*")]):
-            run.log_figure(path)
+        exports.record(run)
 
 
 if __name__ == "__main__":

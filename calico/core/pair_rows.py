@@ -13,6 +13,7 @@ from typing import BinaryIO, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from calico.core.files import atomic_path
@@ -256,7 +257,7 @@ def _read_names(path: Path) -> dict[str, pa.Array]:
             raise DataError(f"{path}: another version wrote it. Delete the folder, run its stage again.")
         kinds = table["kind"].combine_chunks()
         names = table["name"].combine_chunks()
-        return {kind: names.filter(pa.compute.equal(kinds, kind)) for kind in KINDS}
+        return {kind: names.filter(pc.equal(kinds, kind)) for kind in KINDS}
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
     except (pa.ArrowException, OSError) as error:

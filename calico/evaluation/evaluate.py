@@ -1,5 +1,7 @@
-"""Score every model and floor on the test pairs and write metrics.json and per_pair.parquet."""
+"""Score every model and floor on the test pairs and write metrics.json, per_pair.parquet and plots/."""
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -10,11 +12,12 @@ import pyarrow as pa
 
 from calico.config import EvaluateSection
 from calico.core import tables
-from calico.core.files import sha256_of, write_json, write_parquet
+from calico.core.files import sha256_of, write_json, write_parquet, write_text
 from calico.core.records import Answer, PairSample, PredictedMask
 from calico.core.tokens import TASKS
 from calico.evaluation import floors
 from calico.evaluation.cases import PairCase, Truth, read_truth
+from calico.evaluation.categories import score_categories
 from calico.evaluation.compare import compare, measure_compared
 from calico.evaluation.metrics import EXTRA_METRICS, GLAMM_METRICS, METRICS, STRICT_METRICS
 from calico.evaluation.metrics.metric import Metric
@@ -65,7 +68,7 @@ def evaluate(
     """
     text_model_path = find_text_model(section.text_model)
     truth = read_truth(unify_path)
-    pairs = _read_test_pairs(pair_path)
+    pairs = read_test_pairs(pair_path)
     predicted_by_floor = _predict_floors(pairs, truth, pair_path, predict_path)
     predicted_by_model = {
         name: tables.read_predictions(predict_path / name / "predictions.parquet") for name in models
@@ -87,7 +90,8 @@ def evaluate(
         "labels": {name: select(scores[name], EXTRA_METRICS) for name in scores},
         "strict": {name: select(scores[name], STRICT_METRICS) for name in scores},
         **_uncertainty(models, scores, measured, section),
-        "test": _count_test(pairs),
+        "categories": {name: score_categories(compared[name].cases, section) for name in models},
+        "test": count_test(pairs),
         "malformed": {
             name: {
                 **(
@@ -107,8 +111,20 @@ def evaluate(
         list(_per_pair_rows(cases, measured)),
         per_pair_schema(has_glamm=section.glamm),
     )
+    write_text(output_path / "plots" / "scores.csv", _plot_table(metrics))
     write_json(output_path / "metrics.json", metrics)
     return metrics
+
+
+def _plot_table(metrics: Mapping[str, Any]) -> str:
+    """Return one line of CSV for each model or floor and task, for `dvc plots`."""
+    lines = [("name", *METRICS)]
+    for name, scores in (*metrics["models"].items(), *metrics["floors"].items()):
+        for task in (*TASKS, "mean"):
+            lines.append((f"{name}, {task}", *(str(scores[task][metric]) for metric in METRICS)))
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
+    return buffer.getvalue()
 
 
 def select(scores: Scores, metrics: Iterable[str]) -> Scores:
@@ -170,7 +186,8 @@ def _uncertainty(
     }
 
 
-def _read_test_pairs(pair_path: Path) -> list[PairSample]:
+def read_test_pairs(pair_path: Path) -> list[PairSample]:
+    """Read the test pairs in the order of their ids."""
     pairs = tables.read_pairs(pair_path / "test.parquet")
     return sorted(pairs, key=lambda pair: pair.pair_id)
 
@@ -189,7 +206,8 @@ def _predict_floors(
     }
 
 
-def _count_test(pairs: Sequence[PairSample]) -> dict[str, Any]:
+def count_test(pairs: Sequence[PairSample]) -> dict[str, Any]:
+    """Count pairs, images and targets, in all and by task."""
     of_task = {task: [pair for pair in pairs if pair.task == task] for task in TASKS}
     return {
         **_count_pairs(pairs),

@@ -39,13 +39,13 @@ class LlamaLanguageModel(nn.Module):
             )
         )
 
-    def checkpoint_layers(self, is_on: bool = True) -> None:
-        """Keep only the input of each layer for its gradient and run the layer again, or stop doing so."""
+    def checkpoint_layers(self) -> None:
+        """Keep only the input of each layer for its gradient, and run the layer again: less memory."""
         # transformers 5.17 says "gradient", 5.23 "activation" and warns about the other name.
         kind = "activation" if hasattr(self.stock, "activation_checkpointing_enable") else "gradient"
         # The other kind, reentrant, needs an input with a gradient.
-        how = {f"{kind}_checkpointing_kwargs": {"use_reentrant": False}} if is_on else {}
-        getattr(self.stock, f"{kind}_checkpointing_{'enable' if is_on else 'disable'}")(**how)
+        how = {f"{kind}_checkpointing_kwargs": {"use_reentrant": False}}
+        getattr(self.stock, f"{kind}_checkpointing_enable")(**how)
 
     def embed(self, input_ids_BL: Tensor) -> Tensor:
         """Return the token embeddings, (B, L, D)."""

@@ -119,7 +119,7 @@ def wrap(core: Tokenizer) -> PreTrainedTokenizerFast:
 
 def tokens_per_image(section: ModelSection, variant: str) -> int:
     """Return how many tokens one image takes in a prompt: Q-Former queries, or patches."""
-    chosen = section.variants[variant]  # type: ignore[index]
+    chosen = section.variants[variant]
     if chosen.visual == "qformer":
         return section.qformer.num_queries
     if chosen.visual == "patches":

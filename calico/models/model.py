@@ -52,7 +52,7 @@ class SegmentingModel(nn.Module):
         self, section: ModelSection, name: str, *, vocabulary_size: int, seg_id: int, eos_id: int
     ) -> None:
         super().__init__()
-        self.variant = variant = section.variants[name]  # type: ignore[index]
+        self.variant = variant = section.variants[name]
         self.seg_id, self.eos_id = seg_id, eos_id
         self.tokens_per_image = tokens_per_image(section, name)
         hidden_size, grounding = section.language_model.hidden_size, section.grounding
@@ -274,7 +274,7 @@ def build_model(
 
 
 def _check_variant(section: ModelSection, name: str) -> None:
-    variant, place = section.variants[name], f"model.variants.{name}"  # type: ignore[index]
+    variant, place = section.variants[name], f"model.variants.{name}"
     num_layers = section.language_model.num_layers
     if variant.cam_layers and variant.visual != "qformer":
         raise ConfigError(

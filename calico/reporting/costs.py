@@ -1,6 +1,6 @@
 """What the models and the stages cost: Table 4 beside the paper's, parameters, and the stage table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,14 @@ def parameter_table(profile: Mapping[str, Any], models: Sequence[str]) -> Table:
     )
 
 
-def stage_table(artifacts_path: Path) -> Table:
-    """Lay out wall time and peak memory of every stage that has run, in the order of the pipeline."""
-    stages = [read_json(path) for path in _stage_files(artifacts_path)]
+def stage_table(artifacts_path: Path, ablations: Collection[str] = ()) -> Table:
+    """Lay out wall time and peak memory of every stage that has run, in the order of the pipeline.
+
+    Args:
+        artifacts_path: folder of the profile.
+        ablations: models whose stages another pipeline runs; they are left out.
+    """
+    stages = [read_json(path) for path in _stage_files(artifacts_path, ablations)]
     stages.sort(key=lambda stage: (_place(stage["stage"].partition("/")[0], _STAGES), stage["stage"]))
     rows = tuple(
         Row(stage["stage"], (Cell(seconds(stage["seconds"])), Cell(f"{stage['peak_gb']:.2f} GB")))
@@ -139,9 +144,11 @@ def _place(name: str, names: Sequence[str]) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def _stage_files(artifacts_path: Path) -> list[Path]:
+def _stage_files(artifacts_path: Path, ablations: Collection[str]) -> list[Path]:
+    """List what the profile's own pipeline wrote: not the report, and nothing of the ablations."""
     found = [*artifacts_path.glob("*/stage.json"), *artifacts_path.glob("*/*/stage.json")]
-    return sorted(path for path in found if path.parent.name != "report")
+    left_out = {"report", "ablations", *ablations}
+    return sorted(path for path in found if not left_out & set(path.relative_to(artifacts_path).parts))
 
 
 def _cost_columns(profile: Mapping[str, Any], metrics: Mapping[str, Any]) -> tuple[Column, ...]:

@@ -100,6 +100,31 @@ def draw_estimates(
         return _svg(figure)
 
 
+def draw_points(
+    points: Mapping[str, tuple[float, float]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    titles: Mapping[str, str],
+) -> str:
+    """Draw one marker a model at (x, y), its name beside it.
+
+    Returns:
+        An SVG document.
+    """
+    with matplotlib.rc_context(_STYLE_SHEET):
+        figure, axes = _panel(title)
+        for model, (x, y) in points.items():
+            colour, marker = _STYLES.get(model, _OTHER_STYLE)
+            axes.plot(x, y, color=colour, marker=marker, markersize=8, linestyle="none")
+            axes.annotate(titles[model], (x, y), xytext=(0, 8), textcoords="offset points", ha="center")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.margins(0.25)
+        return _svg(figure)
+
+
 def draw_counts(counts: Mapping[str, int], *, title: str, x_label: str) -> str:
     """Draw one bar a name, in the given order.
 

@@ -48,6 +48,11 @@ class PairScore:
     num_true: int
     miou: float
 
+    @property
+    def share(self) -> float:
+        """The share of the true masks that are found and named."""
+        return self.num_found / max(1, self.num_true)
+
 
 @dataclass(frozen=True)
 class LegendEntry:
@@ -159,6 +164,43 @@ def choose_pairs(pairs: Iterable[PairSample], section: ReportSection) -> list[Pa
         order = sorted(range(len(shuffled)), key=turns.__getitem__)
         chosen += [shuffled[index] for index in order[: section.num_gallery_pairs]]
     return chosen
+
+
+def build_extremes(
+    section: ReportSection, artifacts_path: Path, models: Sequence[str]
+) -> dict[str, list[GalleryPair]]:
+    """Draw the pairs that the first model did best and worst.
+
+    Returns:
+        "best" and "worst": `num_extreme_pairs` of each task in the order of `TASKS`, the most extreme first.
+
+    Raises:
+        DataError: see `build_gallery`.
+    """
+    pairs = tables.read_pairs(artifacts_path / "pair" / "test.parquet")
+    inputs = _read_inputs(artifacts_path, models)
+    chosen = choose_extremes(
+        pairs, {pair.pair_id: inputs.scores[models[0], pair.pair_id] for pair in pairs}, section
+    )
+    return {end: [_draw_pair(pair, inputs, models) for pair in found] for end, found in chosen.items()}
+
+
+def choose_extremes(
+    pairs: Iterable[PairSample], scores: Mapping[str, PairScore], section: ReportSection
+) -> dict[str, list[PairSample]]:
+    """Choose the best and the worst pairs of each task: by share of masks found, then by mIoU, then by id.
+
+    A pair is never both: a task with too few pairs for both ends shows fewer of the worst.
+    """
+    ordered = sorted(
+        pairs, key=lambda pair: (-scores[pair.pair_id].share, -scores[pair.pair_id].miou, pair.pair_id)
+    )
+    best, worst = [], []
+    for task in TASKS:
+        of_task = [pair for pair in ordered if pair.task == task]
+        best += of_task[: section.num_extreme_pairs]
+        worst += of_task[section.num_extreme_pairs :][::-1][: section.num_extreme_pairs]
+    return {"best": best, "worst": worst}
 
 
 def split_answer(text: str) -> tuple[Span, ...]:

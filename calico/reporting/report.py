@@ -1,4 +1,4 @@
-"""Write the report of a finished run: report.html, report.md, and the pictures that the Markdown shows."""
+"""Write the report of a finished run: report.html, report.md, its tables as LaTeX, and its pictures."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,29 @@ import yaml
 from calico.config import ReportSection
 from calico.core.files import read_json, write_bytes, write_text
 from calico.core.tokens import TASKS
-from calico.reporting import costs, datasets, scores, training_curves
-from calico.reporting.figures import Estimate, draw_counts, draw_curves, draw_estimates, draw_rings
-from calico.reporting.gallery import GalleryPair, build_gallery, draw_sheet
+from calico.reporting import ablations, costs, datasets, scores, training_curves
+from calico.reporting.categories import category_table
+from calico.reporting.exports import as_latex, as_rows, file_name
+from calico.reporting.figures import (
+    Estimate,
+    draw_counts,
+    draw_curves,
+    draw_estimates,
+    draw_points,
+    draw_rings,
+)
+from calico.reporting.gallery import GalleryPair, build_extremes, build_gallery, draw_sheet
 from calico.reporting.origin import describe_origin
-from calico.reporting.paper_results import SHORT_TITLES
+from calico.reporting.paper_results import METRICS, SHORT_TITLES
 from calico.reporting.scores import FLOOR_TITLES, MEAN, SUBJECT, TASK_TITLES
-from calico.reporting.tables import percent
+from calico.reporting.tables import Table, percent
+from calico.tracking import Run
 
 _SECTIONS = (
     ("pictures", "Pictures"),
     ("scores", "Scores"),
     ("floors", "Floors"),
+    ("ablations", "Ablations"),
     ("cost", "Cost"),
     ("training", "Training"),
     ("data", "Data"),
@@ -42,6 +53,21 @@ class Chart:
     svg: str
 
 
+@dataclass(frozen=True)
+class Exports:
+    """What a report consists of: the page and the pictures as files, the tables as rows by their names."""
+
+    files: list[Path]
+    tables: dict[str, list[dict[str, str]]]
+
+    def record(self, run: Run) -> None:
+        """Record them in MLflow."""
+        for path in self.files:
+            run.log_figure(path)
+        for name, rows in self.tables.items():
+            run.log_table(name, rows)
+
+
 def build_report(
     section: ReportSection,
     *,
@@ -49,8 +75,9 @@ def build_report(
     output_path: Path,
     profile: str,
     settings: Mapping[str, Any],
-) -> None:
-    """Write report.html (one file, no outside requests), report.md and figures/.
+    ablations_path: Path | None = None,
+) -> Exports:
+    """Write report.html (one file, no outside requests), report.md, tables.tex and figures/.
 
     Args:
         section: the gallery's size and seed.
@@ -58,6 +85,7 @@ def build_report(
         output_path: folder to write.
         profile: name of the profile.
         settings: all values of the profile, printed at the end.
+        ablations_path: folder with the ablations' metrics.json; without it the report has no ablations.
 
     Raises:
         DataError: an output of an earlier stage is missing or damaged.
@@ -66,13 +94,15 @@ def build_report(
     models = [SUBJECT, *sorted(model for model in metrics["models"] if model != SUBJECT)]
     data_title = name_images(read_json(artifacts_path / "sources" / "manifest.json"))
     context = {
-        **_frame(section, profile, metrics, models),
+        **_frame(section, profile, metrics, models, has_ablations=ablations_path is not None),
         "data_title": data_title,
         **_score_parts(metrics, models, data_title),
-        **_cost_parts(artifacts_path, metrics, models),
+        **_ablation_parts(ablations_path, data_title),
+        **_cost_parts(artifacts_path, metrics, models, tuple(settings.get("ablations", ()))),
         **_training_parts(artifacts_path, models),
         **_data_parts(artifacts_path),
         **_pictures(build_gallery(section, artifacts_path, models)),
+        "extremes": build_extremes(section, artifacts_path, models),
         "settings": yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=110),
     }
     for pair in context["first_pairs"]:
@@ -83,6 +113,14 @@ def build_report(
         write_text(output_path / chart.path, chart.svg)
     for name in ("report.md", "report.html"):
         write_text(output_path / name, _templates().get_template(f"{name}.j2").render(context))
+    tables = _tables_of(context)
+    write_text(output_path / "tables.tex", as_latex(tables))
+    pictures = [*(chart.path for chart in _charts_of(context)), *context["sheet_paths"].values()]
+    names = ["report.html", "report.md", "tables.tex", *sorted(pictures)]
+    return Exports(
+        files=[output_path / name for name in names],
+        tables={file_name(table): as_rows(table) for table in tables},
+    )
 
 
 def name_images(sources_manifest: Mapping[str, Any]) -> str:
@@ -91,12 +129,17 @@ def name_images(sources_manifest: Mapping[str, Any]) -> str:
 
 
 def _frame(
-    section: ReportSection, profile: str, metrics: scores.Metrics, models: Sequence[str]
+    section: ReportSection,
+    profile: str,
+    metrics: scores.Metrics,
+    models: Sequence[str],
+    *,
+    has_ablations: bool,
 ) -> dict[str, Any]:
     definitions = metrics["definitions"]
     return {
         "profile": profile,
-        "sections": _SECTIONS,
+        "sections": [one for one in _SECTIONS if has_ablations or one[0] != "ablations"],
         "models": models,
         "subject": SUBJECT,
         "baselines_title": " and ".join(SHORT_TITLES[model] for model in models if model != SUBJECT),
@@ -153,7 +196,33 @@ def _score_parts(metrics: scores.Metrics, models: Sequence[str], data_title: str
         "floor_table": scores.floor_table(metrics),
         "label_table": scores.label_table(metrics, models),
         "strict_table": scores.strict_table(metrics, models),
+        "category_table": category_table(metrics, models),
     }
+
+
+def _ablation_parts(ablations_path: Path | None, data_title: str) -> dict[str, Any]:
+    if ablations_path is None:
+        return {"ablation_tables": [], "ablation_charts": []}
+    metrics = read_json(ablations_path / "metrics.json")
+    return {
+        "ablation_tables": [
+            ablations.ablation_table(metrics, data_title),
+            ablations.difference_table(metrics),
+        ],
+        "ablation_charts": [_cam_chart(metrics, metric) for metric in METRICS],
+    }
+
+
+def _cam_chart(metrics: ablations.Metrics, metric: str) -> Chart:
+    estimates = {
+        name: Estimate(100 * value, (100 * ends[0], 100 * ends[1]))
+        for name, (value, ends) in ablations.cam_estimates(metrics, metric).items()
+    }
+    title = f"Number of CAMs: {metric}"
+    svg = draw_estimates(
+        estimates, title=title, x_label=f"{metric}, percent", titles={name: name for name in estimates}
+    )
+    return Chart(title, f"figures/cams_{metric}.svg", svg)
 
 
 def _estimate_chart(metrics: scores.Metrics, models: Sequence[str], task: str, metric: str) -> Chart:
@@ -169,13 +238,35 @@ def _estimate_chart(metrics: scores.Metrics, models: Sequence[str], task: str, m
     return Chart(title, f"figures/floors_{task}_{metric}.svg", svg)
 
 
-def _cost_parts(artifacts_path: Path, metrics: scores.Metrics, models: Sequence[str]) -> dict[str, Any]:
+def _cost_parts(
+    artifacts_path: Path, metrics: scores.Metrics, models: Sequence[str], ablation_names: Sequence[str]
+) -> dict[str, Any]:
     profile = read_json(artifacts_path / "profile" / "profile.json")
     return {
         "cost_table": costs.cost_table(profile, metrics, models),
         "parameter_table": costs.parameter_table(profile, models),
-        "stage_table": costs.stage_table(artifacts_path),
+        "cost_charts": _cost_charts(profile, metrics, models),
+        "stage_table": costs.stage_table(artifacts_path, ablation_names),
     }
+
+
+def _cost_charts(profile: Mapping[str, Any], metrics: scores.Metrics, models: Sequence[str]) -> list[Chart]:
+    """Draw figure 2: Recall over operations and over time."""
+    recall = {model: 100 * metrics["models"][model][MEAN]["Recall"] for model in models}
+    measured = {model: profile["models"][model] for model in models}
+    axes = {
+        "operations": ("GFLOP for a pair", lambda costs: costs["flops"]["total"] / 1e9),
+        "seconds": ("seconds for a pair", lambda costs: costs["latency"][MEAN]["total"]),
+    }
+    charts = []
+    for name, (x_label, cost_of) in axes.items():
+        title = f"Recall over {name}"
+        points = {model: (cost_of(measured[model]), recall[model]) for model in models}
+        svg = draw_points(
+            points, title=title, x_label=x_label, y_label="Recall, percent", titles=SHORT_TITLES
+        )
+        charts.append(Chart(title, f"figures/recall_over_{name}.svg", svg))
+    return charts
 
 
 def _training_parts(artifacts_path: Path, models: Sequence[str]) -> dict[str, Any]:
@@ -233,7 +324,18 @@ def _count_charts(statistics: datasets.Statistics) -> list[Chart]:
 
 def _charts_of(context: Mapping[str, Any]) -> list[Chart]:
     of_training = [chart for run in context["training"] for chart in run["charts"]]
-    return [*context["floor_charts"], *of_training, *context["data_charts"]]
+    of_scores = [*context["floor_charts"], *context["ablation_charts"], *context["cost_charts"]]
+    return [*of_scores, *of_training, *context["data_charts"]]
+
+
+def _tables_of(context: Mapping[str, Any]) -> list[Table]:
+    return [
+        *(context[name] for name in ("table_1", "table_5")),
+        *context["ablation_tables"],
+        *(context[name] for name in ("cost_table", "floor_table", "label_table", "strict_table")),
+        *(context[name] for name in ("category_table", "parameter_table", "stage_table")),
+        *context["data_tables"],
+    ]
 
 
 def _templates() -> jinja2.Environment:

@@ -1,20 +1,18 @@
 """Grounded questions and answers about scenes: what the stand-in language model learns to speak and to see.
 
 Words and grammar are those of the conversation, so finetuning, which leaves embeddings frozen, meets no new
-word. The part comparisons are asked of categories only that the pipeline never compares: without names of
-scenes with one object, and with the names of two categories of any scenes. Which objects of several are
-comparable is left to finetuning.
+word. The two part comparisons are asked of categories only that the pipeline never compares, and of scenes
+with one object; which categories are comparable is left to finetuning.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 
-from calico.core.records import Phrase, Target, part_label
+from calico.core.records import Phrase, part_label
 from calico.core.tokens import TASKS
 from calico.data.loading.dataset import Example
 from calico.data.pairs.conversation import (
@@ -39,28 +37,16 @@ _SEVERAL_OBJECTS_SHARE = 0.6
 
 # How often each lesson is drawn; one lesson fills a batch.
 LESSON_SHARES: Mapping[str, float] = {
-    "caption": 0.12,
-    "referring": 0.06,
-    "object_parts": 0.14,
-    "object_list": 0.08,
+    "caption": 0.14,
+    "referring": 0.08,
+    "object_parts": 0.18,
+    "object_list": 0.10,
     "common_objects": 0.14,
-    "common_parts": 0.10,
-    "unique_parts": 0.14,
-    "named_common_parts": 0.08,
-    "named_unique_parts": 0.14,
+    "common_parts": 0.16,
+    "unique_parts": 0.20,
 }
 _LIST_QUESTIONS = ("Can you segment the objects in {}?", "Please segment the objects in {}.")
 _PARTS_QUESTIONS = ("Can you segment the parts of the {} in this image?", "Please segment the {}'s parts.")
-_NAMED_QUESTIONS: Mapping[str, tuple[str, ...]] = {
-    "common_parts": (
-        "Can you segment the common parts of the {} and the {} in these images?",
-        "Please segment the parts that the {} and the {} in these images share.",
-    ),
-    "unique_parts": (
-        "Can you segment the unique parts of the {} and the {} in these images?",
-        "Please segment the parts that are unique to the {} and the {} in these images.",
-    ),
-}
 _REFERRING_QUESTIONS = ("Can you segment the {} in this image?", "Please segment the {} in this image.")
 
 
@@ -172,7 +158,6 @@ def text_corpus() -> list[str]:
     lines = list(corpus(labels))
     for label in labels:
         lines += [question.format(label) for question in (*_PARTS_QUESTIONS, *_REFERRING_QUESTIONS)]
-        lines += [question.format(label, label) for named in _NAMED_QUESTIONS.values() for question in named]
         lines += [
             f"The image shows the {label} with the {label}, and the {label}.",
             f"This is a picture of the {label}.",
@@ -268,36 +253,10 @@ def _compare(task: str, index: SceneIndex, rng: np.random.Generator) -> Lesson |
     ):
         return None
     prompt = render_prompt(task, 2, question_index=int(rng.integers(len(QUESTIONS[task]))))
-    return _compared(task, (first, second), prompt, targets, rng)
-
-
-def _compare_named(task: str, index: SceneIndex, rng: np.random.Generator) -> Lesson | None:
-    """Compare one object of each scene by its category's name; each scene shows that category once."""
-    scenes = (_draw_scene(index, rng), _draw_scene(index, rng))
-    pair = [_pick(index.objects[scene], rng) for scene in scenes]
-    are_lone = all(
-        sum(other.category == one.category for other in index.objects[scene]) == 1
-        for one, scene in zip(pair, scenes, strict=True)
-    )
-    if pair[0].category == pair[1].category or not are_lone:
-        return None
-    try:
-        targets = targets_of(task, pair[:1], pair[1:], index.others)
-    except UnusablePairError:
-        return None
-    head, tail = prompt_frame(2)
-    question = _pick(_NAMED_QUESTIONS[task], rng).format(*(one.category for one in pair))
-    return _compared(task, scenes, f"{head}{question}{tail}", targets, rng)
-
-
-def _compared(
-    task: str, scenes: tuple[int, int], prompt: str, targets: Sequence[Target], rng: np.random.Generator
-) -> Lesson:
-    """Put the targets into the pipeline's answer to a task."""
     phrases = [Phrase(target.label, target.image_index) for target in targets]
     answer = render_answer(task, phrases, opener_index=int(rng.integers(len(OPENERS[task]))))
     masks = tuple((target.image_index, target.part_id or target.object_id) for target in targets)
-    return Lesson(scenes, prompt, answer, masks)
+    return Lesson((first, second), prompt, answer, masks)
 
 
 def _answered(
@@ -323,8 +282,7 @@ _DRAWERS: Mapping[str, Callable[[SceneIndex, np.random.Generator], Lesson | None
     "referring": _referring,
     "object_parts": _object_parts,
     "object_list": _object_list,
-    **{task: partial(_compare, task) for task in TASKS},
-    **{f"named_{task}": partial(_compare_named, task) for task in _NAMED_QUESTIONS},
+    **{task: (lambda index, rng, task=task: _compare(task, index, rng)) for task in TASKS},  # type: ignore[misc]
 }
 
 

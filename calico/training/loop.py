@@ -18,11 +18,11 @@ from calico.tracking import Run
 from calico.training.checkpoints import RunFolder
 from calico.training.engine import Engine, StepReport
 from calico.training.interruption import Interruption
-from calico.training.plan import advice
 from calico.training.sampler import MicroBatch, Sampler
 from calico.training.samples import Samples
 from calico.training.step_log import StepLog, StepRecord
 from calico.training.stopwatch import Stopwatch
+from calico.training.switches import advice
 
 _LOSS_NAMES = ("total", "text", "mask", "dice")
 _PHASES = ("data", "encode", "forward", "backward", "optimizer")

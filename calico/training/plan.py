@@ -6,7 +6,7 @@ hold beside it follows from their sources and is written down below.
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,10 +17,11 @@ from calico.config import Config, TrainSection, VariantName
 from calico.data.loading.canonical import EOS_ID, SEG_ID, canonical_batch
 from calico.data.loading.views import GLOBAL_VIEW, GROUNDING_VIEW, SEMANTIC_VIEW, view_sizes
 from calico.models.losses import compute_losses
-from calico.models.model import ENCODERS, build_model
+from calico.models.model import ENCODERS, SegmentingModel, build_model
 from calico.models.trainable import set_trainable
 from calico.training.engine import share_of_process
 from calico.training.memory_trace import MemoryTrace, tensor_bytes
+from calico.training.switches import as_yaml, switches
 
 GB = 10**9
 # The CUDA context, cuBLAS and cuDNN workspaces. A "24 GB" card has 25.8e9 bytes; what it has more than its
@@ -75,14 +76,25 @@ class Planner:
         self._config = config
         self._variant = variant
         self._num_processes = num_processes
-        with torch.device("meta"):
-            model = build_model(
-                config.model, variant, vocabulary_size=_VOCABULARY_SIZE, seg_id=SEG_ID, eos_id=EOS_ID
-            )
-        self._model = model.to(getattr(torch, config.runtime.dtype))
-        set_trainable(self._model, "finetune")
+        self._model = self._build(is_checkpointed=False)
+        self._checkpointed_model = self._build(is_checkpointed=True)
         self._step_bytes = lru_cache(self._trace_step)
         self._encoding_bytes = lru_cache(self._trace_encoding)
+
+    def _build(self, *, is_checkpointed: bool) -> SegmentingModel:
+        with torch.device("meta"):
+            model = build_model(
+                self._config.model,
+                self._variant,
+                vocabulary_size=_VOCABULARY_SIZE,
+                seg_id=SEG_ID,
+                eos_id=EOS_ID,
+            )
+        model = model.to(getattr(torch, self._config.runtime.dtype)).train()
+        set_trainable(model, "finetune")
+        if is_checkpointed:
+            model.language_model.checkpoint_layers()
+        return model
 
     def typical(self) -> SampleSize:
         """Return the pair of the cost figures (`profile` in the params)."""
@@ -114,8 +126,7 @@ class Planner:
 
     def _trace_step(self, num_pairs: int, sample: SampleSize, mask_px: int, is_checkpointed: bool) -> int:
         """Return the peak of forward, losses and backward, with the images' features."""
-        model = self._model.train()
-        model.language_model.checkpoint_layers(is_checkpointed)
+        model = self._checkpointed_model if is_checkpointed else self._model
         batch = canonical_batch(
             model.tokens_per_image,
             num_text_tokens=sample.text_tokens,
@@ -181,28 +192,6 @@ def warn_of_memory(config: Config, variant: VariantName) -> None:
         sys.stderr.write(describe_fit(planner, config.finetune, here) + "\n")
 
 
-def switches(section: TrainSection) -> Iterator[dict[str, Any]]:
-    """Yield values that need less and less memory, at the same effective batch; the first changes nothing.
-
-    What costs no time comes first: a cache of features; then gradient checkpointing, which costs a third
-    more; then smaller micro-batches.
-    """
-    cached: dict[str, Any] = {"feature_cache": "disk"} if section.feature_cache == "none" else {}
-    checkpointed = {} if section.gradient_checkpointing else {"gradient_checkpointing": True}
-    for batch_size in range(section.batch_size, 0, -1):
-        if section.batch_size % batch_size:
-            continue
-        accumulation = section.accumulation * section.batch_size // batch_size
-        smaller = {"batch_size": batch_size, "accumulation": accumulation}
-        if batch_size == section.batch_size:
-            smaller = {}
-        found: list[dict[str, Any]] = []
-        for values in ({}, cached, {**cached, **checkpointed}):
-            if (together := {**values, **smaller}) not in found:
-                found.append(together)
-        yield from found
-
-
 def fitting(
     planner: Planner, section: TrainSection, gpu_bytes: int, sample: SampleSize
 ) -> tuple[dict[str, Any], MemoryNeed] | None:
@@ -225,19 +214,6 @@ def describe_fit(planner: Planner, section: TrainSection, gpu_bytes: int) -> str
             text += f" and do not fit; set {as_yaml(found[0])}" if found else " and never fit"
         parts.append(text)
     return f"GPU of {gpu_bytes / GB:.1f} GB: {', '.join(parts)}."
-
-
-def advice(section: TrainSection) -> str:
-    """Return in words which value to change next when memory runs out."""
-    options = [as_yaml(values) for values in switches(section) if values]
-    if not options:
-        return "batch_size is 1 and gradient_checkpointing is on: a larger GPU is needed."
-    return f"Set {options[0]}; if that is not enough: {'; '.join(options[1:3]) or 'use a larger GPU'}."
-
-
-def as_yaml(values: Mapping[str, Any]) -> str:
-    """Return values as they are written in params.yaml."""
-    return ", ".join(f"{name}: {str(value).lower()}" for name, value in values.items())
 
 
 def plan_table(planner: Planner, section: TrainSection, gpu_gb: Sequence[int]) -> str:

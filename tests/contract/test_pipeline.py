@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from calico.config import Config
+from calico.config import Config, load_config
 from tests.contract.source_tree import ROOT, code_dependencies, sections_read
 
 PIPELINES = {"tiny": ROOT / "dvc.yaml", "paper": ROOT / "paper" / "dvc.yaml"}
+ABLATIONS = ROOT / "ablations" / "dvc.yaml"
 
 
 @functools.cache
@@ -125,4 +126,32 @@ def test_every_stage_script_is_in_the_pipeline() -> None:
         path.relative_to(ROOT) for path in (ROOT / "stages").glob("*.py") if path.name != "__init__.py"
     }
 
-    assert scripts == {script(stage) for profile in PIPELINES for stage in stages(profile).values()}
+    main = {script(stage) for profile in PIPELINES for stage in stages(profile).values()}
+    assert scripts == main | {script(stage) for stage in ablation_stages().values()}
+
+
+def ablation_stages() -> dict[str, dict[str, Any]]:
+    """Return the stages of the ablations with their variables resolved, the matrix by its own placeholder."""
+    pipeline = yaml.safe_load(ABLATIONS.read_text())
+    return {name: _fill(stage, pipeline["vars"][0]) for name, stage in pipeline["stages"].items()}
+
+
+def test_every_ablation_of_params_is_in_the_matrix() -> None:
+    named = yaml.safe_load(ABLATIONS.read_text())["vars"][0]["ablations"]
+
+    assert named == list(load_config("tiny", ROOT / "params.yaml").ablations)
+
+
+@pytest.mark.parametrize("name", sorted(ablation_stages()))
+def test_ablations_depend_on_the_real_imports(name: str) -> None:
+    stage = ablation_stages()[name]
+    stated = {path for path in stage["deps"] if path.split("/")[0] in {"calico", "stages"}}
+
+    assert sorted(stated) == sorted(code_dependencies(script(stage)))
+
+
+def test_the_main_pipelines_know_nothing_of_the_ablations() -> None:
+    ours = {out for stage in ablation_stages().values() for out in outputs(stage)}
+
+    for profile in PIPELINES:
+        assert not [dep for stage in stages(profile).values() for dep in stage["deps"] if dep in ours]

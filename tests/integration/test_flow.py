@@ -50,11 +50,16 @@ def repository(tmp_path: Path) -> Path:
 
 
 def is_alive(process_id: int) -> bool:
-    try:
-        state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+    """Tell whether a process is still there; a killed one has a moment to go."""
+    for _ in range(50):
+        try:
+            state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        if state == "Z":
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def test_stages_run_in_the_graph_s_order_and_only_when_needed(repository: Path, prefect_server: None) -> None:

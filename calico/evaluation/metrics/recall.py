@@ -6,15 +6,23 @@ from calico.evaluation.matching import greedy_by_overlap
 from calico.evaluation.metrics.metric import SHARE_TYPE, Metric, Share, combine_shares
 
 
-def count_found(image: ImageCase, section: EvaluateSection) -> int:
-    """Count true masks matched one to one by a prediction that fits in place and in meaning.
+def find_named(image: ImageCase, section: EvaluateSection) -> list[tuple[int, int]]:
+    """Match true masks one to one with predictions that fit in place and in meaning.
+
+    Returns:
+        (prediction, truth) indices.
 
     Source: paper, C.2 (IoU at least 0.5, SentenceBERT similarity above 0.5).
     """
     is_admissible_PT = (image.iou_PT >= section.iou_threshold) & (
         image.similarity_PT > section.text_threshold
     )
-    return len(greedy_by_overlap(image.iou_PT, is_admissible_PT))
+    return greedy_by_overlap(image.iou_PT, is_admissible_PT)
+
+
+def count_found(image: ImageCase, section: EvaluateSection) -> int:
+    """Count the true masks that `find_named` matches."""
+    return len(find_named(image, section))
 
 
 def measure_recall(pair: PairCase, section: EvaluateSection) -> Share:

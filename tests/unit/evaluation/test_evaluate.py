@@ -78,7 +78,7 @@ def test_metrics_json_holds_what_the_report_reads(
     assert read_json(tmp_path / "evaluate/metrics.json") == json.loads(json.dumps(metrics))
     assert set(metrics) == {
         *("models", "floors", "labels", "intervals", "test", "malformed", "definitions"),
-        *("strict", "strict_intervals", "differences"),
+        *("strict", "strict_intervals", "differences", "categories"),
     }
     assert tuple(metrics["models"]) == MODELS
     assert tuple(metrics["floors"]) == FLOORS

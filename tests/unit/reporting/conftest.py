@@ -49,6 +49,16 @@ def make_metrics():
         "floors": {name: scores(value) for name, value in floors.items()},
         "labels": labels,
         "intervals": {name: scores([value - 0.05, value + 0.05]) for name, value in values.items()},
+        "categories": {
+            name: {
+                task: {
+                    "dog": {"num_true": 9, "Recall": value, "IoU": value},
+                    "mug": {"num_true": 12, "Recall": value, "IoU": value},
+                }
+                for task in TASKS
+            }
+            for name, value in values.items()
+        },
         "test": {"pairs": 18, "images": 6},
         "malformed": {name: {"answers": 18, "malformed_answers": 2} for name in values},
         "definitions": {

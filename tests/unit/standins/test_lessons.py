@@ -50,20 +50,6 @@ def test_draw_lesson_comparisons_are_of_other_categories(index, name):
         assert categories not in COMPARED
 
 
-@pytest.mark.parametrize("name", ["named_common_parts", "named_unique_parts"])
-def test_draw_lesson_named_comparison_names_its_objects_and_no_compared_pair(index, name):
-    rng = np.random.default_rng(2)
-    drawn = [draw_lesson(name, index, rng) for _ in range(40)]
-    for lesson in drawn:
-        answered = {phrase.label.split("'s ")[0] for phrase, _ in parse_answer(lesson.answer, 2).phrases}
-        question = lesson.prompt.split("</Image>")[-1]
-        named = {category for category in object_categories() if f"the {category} " in question}
-        assert answered <= named
-        assert len(named) == 2
-        assert named not in COMPARED
-    assert any(len(index.objects[scene]) > 1 for lesson in drawn for scene in lesson.scenes)
-
-
 def test_draw_lesson_equal_generators_give_equal_lessons(index):
     drawn = [draw_lesson("object_list", index, np.random.default_rng(5)) for _ in range(2)]
     assert drawn[0] == drawn[1]

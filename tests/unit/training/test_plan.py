@@ -7,7 +7,8 @@ from calico.models.losses import compute_losses
 from calico.models.model import build_model
 from calico.models.trainable import set_trainable
 from calico.training.memory_trace import MemoryTrace
-from calico.training.plan import GB, Planner, SampleSize, advice, as_yaml, fitting, plan_table, switches
+from calico.training.plan import GB, Planner, SampleSize, fitting, plan_table
+from calico.training.switches import advice, as_yaml, switches
 from tests.unit.models.small import VOCABULARY, small_section
 
 SECTION = load_config("tiny").finetune
@@ -20,7 +21,9 @@ def step(device, *, num_pairs, is_checkpointed, seg_tokens=8):
         model = build_model(small_section(), "calico", vocabulary_size=VOCABULARY, seg_id=1, eos_id=0)
         views = {name: torch.rand(2 * num_pairs, 3, 32, 32) for name in ("global", "semantic", "grounding")}
     set_trainable(model, "finetune")
-    model.train().language_model.checkpoint_layers(is_checkpointed)
+    model.train()
+    if is_checkpointed:
+        model.language_model.checkpoint_layers()
     batch = canonical_batch(
         model.tokens_per_image,
         num_text_tokens=160,
