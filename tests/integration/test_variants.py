@@ -24,7 +24,7 @@ PREDICT = """
         mkdir -p artifacts/tiny/predict && echo ${item} from $PWD >> $LOG &&
         cp artifacts/tiny/data/numbers.json artifacts/tiny/predict/${item}.json
       deps: [artifacts/tiny/data/numbers.json]
-      outs: [artifacts/tiny/predict/${item}.json]
+      outs: ["artifacts/tiny/predict/${item}.json"]
 """
 
 
