@@ -159,12 +159,18 @@ def _read_config(path: Path) -> SavedConfig:
             f"{path}: format {version!r}, this version reads {_FORMAT}. Save the model again."
         )
     try:
-        return SavedConfig.model_validate(content)
+        config = SavedConfig.model_validate(content)
     except ValidationError as error:
         names = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors()[:5])
         raise CheckpointError(
             f"{path}: {error.error_count()} wrong value(s): {names}. Save the model again."
         ) from error
+    if config.variant not in config.model.variants:
+        raise CheckpointError(
+            f"{path}: variant '{config.variant}' is none of its model's: {', '.join(config.model.variants)}. "
+            "Save the model again."
+        )
+    return config
 
 
 @contextmanager
