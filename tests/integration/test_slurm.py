@@ -114,19 +114,6 @@ def test_cancelled_job_is_a_failure_that_may_be_tried_again(repository: Path) ->
     assert isinstance(Job(repository).end(), StageOutcome)
 
 
-def test_requeued_job_is_waited_for_again(repository: Path) -> None:
-    job = Job(repository)
-    number = job_number(job.wait_for("Slurm job .*RUNNING"))
-    wait_until((repository / "artifacts/tiny/train/step-2.json").exists)
-
-    subprocess.run(["scontrol", "requeue", number], check=True)
-
-    outcome = job.end()
-    assert isinstance(outcome, StageOutcome), (outcome, job.lines)
-    job.wait_for("restart 1")
-    assert (repository / "artifacts/tiny/train/weights.json").read_text() == "190\n"
-
-
 def test_ended_flow_cancels_its_job(environment: None, tmp_path: Path) -> None:
     (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
     lines: list[str] = []
