@@ -276,8 +276,8 @@ class TrainSection(Section):
     """One training run; align and finetune share the form.
 
     `feature_cache` encodes every image once, before training; images beyond `feature_cache_gb` are encoded
-    when they are drawn. `num_workers` 0 makes batches in the training process. `validate_every` 0 never
-    validates. What these mean: docs/training.md.
+    when they are drawn. `num_workers` 0 makes batches in the training process. What these mean:
+    docs/training.md.
     """
 
     seed: NonNegative
@@ -296,8 +296,6 @@ class TrainSection(Section):
     feature_cache_gb: PositiveFloat
     num_workers: NonNegative
     gradient_checkpointing: bool
-    validate_every: NonNegative
-    num_validation_samples: Positive
     log_every: Positive
     checkpoint_every: Positive
     keep_checkpoints: Positive

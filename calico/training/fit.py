@@ -33,8 +33,6 @@ TRAINABLE_FILE = "trainable.json"
 _FREE_VALUES = {
     "num_workers",
     "gradient_checkpointing",
-    "validate_every",
-    "num_validation_samples",
     "log_every",
     "checkpoint_every",
     "keep_checkpoints",
