@@ -48,7 +48,7 @@ _PROMPT_RUN = PromptRun(seed=105, num_steps=1500, batch_size=8)
 _LANGUAGE_RUN = LanguageRun(
     seed=106,
     num_scenes=_NUM_SCENES,
-    num_steps=5000,
+    num_steps=7000,
     batch_size=12,
     prompt_steps=300,
     qformer_steps=4000,

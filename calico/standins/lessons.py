@@ -37,13 +37,13 @@ _SEVERAL_OBJECTS_SHARE = 0.6
 
 # How often each lesson is drawn; one lesson fills a batch.
 LESSON_SHARES: Mapping[str, float] = {
-    "caption": 0.14,
-    "referring": 0.08,
+    "caption": 0.10,
+    "referring": 0.06,
     "object_parts": 0.18,
-    "object_list": 0.10,
-    "common_objects": 0.14,
+    "object_list": 0.08,
+    "common_objects": 0.12,
     "common_parts": 0.16,
-    "unique_parts": 0.20,
+    "unique_parts": 0.30,
 }
 _LIST_QUESTIONS = ("Can you segment the objects in {}?", "Please segment the objects in {}.")
 _PARTS_QUESTIONS = ("Can you segment the parts of the {} in this image?", "Please segment the {}'s parts.")
