@@ -20,9 +20,9 @@ VariantName = str  # a ModelName, or one of the ablations (calico/variants.py)
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys, coerced types and later changes are errors."""
+    """Base of all sections: unknown keys, coerced types, infinities and later changes are errors."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class RuntimeSection(Section):

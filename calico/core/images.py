@@ -48,11 +48,18 @@ def _decode(path: Path, mode: str | None) -> np.ndarray:
                     f"{path}: {height} x {width} pixels is more than {MAX_PIXELS // 1_000_000} megapixels. "
                     "Make the image smaller first."
                 )
-            return np.array(image if mode is None else image.convert(mode))
+            return np.array(image) if mode is None else _rgb(image)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such image file.") from error
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a readable image ({' '.join(str(error).split())}).") from error
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I;16"):
+        # Pillow would clip 16-bit grey at 255, which turns most of a picture white.
+        image = Image.fromarray((np.array(image) // 257).astype(np.uint8))
+    return np.array(image.convert("RGB"))
 
 
 def _open(path: Path) -> Image.Image:

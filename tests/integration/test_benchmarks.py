@@ -1,4 +1,4 @@
-"""Benchmarks that go through the whole training still run, and their sides still agree; nothing is timed here."""
+"""Benchmarks that go through the whole training still run and their sides agree; nothing is timed here."""
 
 import pytest
 import torch

@@ -93,3 +93,9 @@ def test_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str) -> Non
 
     with pytest.raises(ConfigError, match=r"not YAML|no profile 'tiny'; choose one of none"):
         load_config("tiny", path)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "max_grad_norm", "losses.text"])
+def test_infinite_value_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"tiny\.finetune\.{name} = inf: input should be a finite number"):
+        load_config("tiny", write_params(tmp_path, {f"finetune.{name}": float("inf")}))

@@ -96,3 +96,9 @@ def test_colour_picture_is_no_label_map(tmp_path: Path) -> None:
     Image.fromarray(PIXELS_HWC).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="has 3 channels"):
         images.read_label_map(tmp_path / "a.png")
+
+
+def test_16_bits_keep_their_shades(tmp_path: Path) -> None:
+    shades_HW = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    Image.fromarray(shades_HW).save(tmp_path / "a.png")
+    assert images.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
