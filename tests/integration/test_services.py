@@ -100,6 +100,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             "prefect": f"postgresql+asyncpg://{address}/prefect",
             "mlflow": f"postgresql+psycopg2://{address}/mlflow",
         }
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
