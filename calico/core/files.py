@@ -51,8 +51,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """Yield an empty file beside `path` that no other writer has; it is gone after an error."""
-    # One name per target, so that what a killed writer left is used up by the next one; another name only while
-    # another writer of the same target is at work.
+    # One name per target, so that what a killed writer left is used up by the next one; another name only
+    # while another writer of the same target is at work.
     for token in ("", f".{uuid.uuid4().hex[:8]}"):
         temporary = path.with_name(f".{path.name}{token}{_TEMPORARY_SUFFIX}")
         descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o666)
