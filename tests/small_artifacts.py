@@ -106,7 +106,7 @@ def write_checkpoints(artifacts_path: Path, config: Config) -> None:
             config.model,
             variant,
             vocabulary_size=len(tokenizer),
-            seg_id=tokenizer.convert_tokens_to_ids(SEG),
+            seg_id=tokenizer.get_vocab()[SEG],
             eos_id=tokenizer.eos_token_id,
         )
         for name in PRETRAINED_COMPONENTS:
