@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -87,9 +88,7 @@ def _finish(folder: Path) -> tuple[bytes, int]:
     return trained, int(found[1]) if found else 0
 
 
-def _interrupt(
-    folder: Path, number: int, generator: random.Random, undisturbed: bytes
-) -> dict[str, int | bool]:
+def _interrupt(folder: Path, number: int, generator: random.Random, undisturbed: bytes) -> dict[str, Any]:
     """End one training in a random step, finish it, compare."""
     log_path = folder / "artifacts/small/finetune/calico/log.jsonl"
     log_path.unlink(missing_ok=True)

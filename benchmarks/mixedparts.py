@@ -77,17 +77,17 @@ def _measure(folder: Path) -> dict[str, float]:
             sys.stdout.write(
                 f"round {number}: {name} {num_pairs} pairs, {seconds:.2f} s, peak {peak_gb:.2f} GB\n"
             )
-    seconds = {name: min(run[0] for run in found) for name, found in runs.items()}
+    totals = {name: min(run[0] for run in found) for name, found in runs.items()}
     per_pair = {name: min(run[0] / run[2] for run in found) for name, found in runs.items()}
     num_pairs = runs["full"][0][2]
     sys.stdout.write(f"{platform.processor() or platform.machine()}, load {os.getloadavg()}\n")
     return {
         "pairs": num_pairs,
-        "seconds": round(seconds["full"], 2),
+        "seconds": round(totals["full"], 2),
         "peak_gb": round(max(run[1] for run in runs["full"]), 2),
         "vs_pandas": round(per_pair["pandas"] / per_pair["full"], 1),
         "vs_duckdb": round(per_pair["duckdb"] / per_pair["full"], 1),
-        "seconds_240k": round(seconds["tenth"], 2),
+        "seconds_240k": round(totals["tenth"], 2),
         "open_seconds": round(_open_seconds(folder / f"pair{_PER_TASK}" / "rows" / "train"), 4),
         "row_seconds": round(_row_seconds(folder / f"pair{_PER_TASK}" / "rows" / "train"), 6),
         "candidate_pairs": summary["num_candidates"],

@@ -74,7 +74,7 @@ def _write_artifacts(config: Config, folder: Path) -> None:
     unify(config.unify, folder / "sources", folder / "unify")
     curate(config.curate, folder / "unify", folder / "curate")
     pair(config.pair, folder / "unify", folder / "curate", folder / "pair")
-    prepare_checkpoints(config.checkpoints, folder / "checkpoints")
+    prepare_checkpoints(config.checkpoints, config.model, folder / "checkpoints")
 
 
 def _measure(config: Config, folder: Path) -> dict[str, float]:
@@ -89,7 +89,7 @@ def _measure(config: Config, folder: Path) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(_NUM_ROUNDS):
         for name, side in sides.items():
-            seconds[name].append(_seconds(lambda side=side: [side.step() for _ in range(_STEPS_PER_ROUND)]))
+            seconds[name].append(_seconds(partial(_run_steps, side)))
     seconds = {name: [one / _STEPS_PER_ROUND for one in found] for name, found in seconds.items()}
     checkpoints = _time_checkpoints(sides["cached"], folder)
     _print_sides({**seconds, **checkpoints})
@@ -116,7 +116,7 @@ class _Side:
         self.dataset: PairDataset = build_pair_dataset(
             folder / "unify",
             folder / "sources",
-            folder / "pair" / "train.parquet",
+            folder / "pair" / "rows" / "train",
             tokenizer=self.assembly.tokenizer,
             model=config.model,
             variant="calico",
@@ -200,6 +200,11 @@ class _PlainTorch(_Side):
 
     def _forward(self, batch: Batch) -> Any:
         return self._model(batch, self.features(batch))
+
+
+def _run_steps(side: Any) -> None:
+    for _ in range(_STEPS_PER_ROUND):
+        side.step()
 
 
 def _check_equal(losses: Mapping[str, Mapping[str, float]]) -> None:

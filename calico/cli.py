@@ -140,11 +140,11 @@ def _add_evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:
 
 def _segment(options: argparse.Namespace) -> None:
     load_config(options.profile)  # a misspelled profile is found before torch is imported
-    from calico.data.loading.views import read_image
+    from calico.core.images import read_photograph
     from calico.segmenter import Segmenter
 
     task = options.task or (_DEFAULT_TASK if options.question is None else None)
-    images = [read_image(path) for path in options.images]
+    images = [read_photograph(path) for path in options.images]
     if options.saved is None:
         segmenter = Segmenter.from_artifacts(options.profile, options.model)
     else:

@@ -126,7 +126,7 @@ def close_run(profile: str, run_id: str, status: str, idle_stages: Sequence[str]
 
 
 def pipeline_pages(profile: str) -> dict[str, str]:
-    """Return the addresses of MLflow's pages `runs` and, of the last two pipelines, `compare`.
+    """Return the addresses of MLflow's pages of pipelines: `runs`, `charts` and, of the last two, `compare`.
 
     Raises:
         DataError: MLflow is no server, or has fewer than two pipelines.
@@ -139,7 +139,16 @@ def pipeline_pages(profile: str) -> dict[str, str]:
     runs = json.dumps([run.info.run_id for run in found], separators=(",", ":"))
     query = urllib.parse.urlencode({"runs": runs, "experiments": json.dumps([experiment_id])})
     base = uri.rstrip("/")
-    return {"runs": f"{base}/#/experiments/{experiment_id}/runs", "compare": f"{base}/#/compare-runs?{query}"}
+    runs_page = f"{base}/#/experiments/{experiment_id}/runs"
+    # Bars of every metric side by side; MLflow's documentation does not name these parameters.
+    charts = urllib.parse.urlencode(
+        {"compareRunsMode": "CHART", "searchFilter": 'tags.stage = "pipeline"'}, quote_via=urllib.parse.quote
+    )
+    return {
+        "runs": runs_page,
+        "charts": f"{runs_page}?{charts}",
+        "compare": f"{base}/#/compare-runs?{query}",
+    }
 
 
 def register(profile: str, model: str = "calico") -> dict[str, Any]:

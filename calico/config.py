@@ -4,25 +4,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from calico.errors import ConfigError
 
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
+# The names are here for those who import them beside the sections.
+from calico.model_config import ModelName, ModelSection, VariantName, VariantSection  # noqa: F401
+from calico.section import EachOnce, Fraction, NonNegative, Positive, PositiveFloat, Section
+
 SourceName = Literal["partimagenet", "paco_lvis", "ade20k_part_234"]
 InputName = Literal[SourceName, "mixed_parts"]  # mixed_parts: the published annotations of two sources
 DownloadName = Literal["partimagenet", "partimagenet_ood", "paco_lvis", "ade20k_part_234", "grand", "sa_1b"]
-ModelName = Literal["calico", "lisa", "glamm"]
-VariantName = str  # a ModelName, or one of the ablations (calico/variants.py)
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys, coerced types and later changes are errors."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class RuntimeSection(Section):
@@ -84,7 +76,7 @@ class DownloadSection(Section):
     lies outside the stages' outputs, so that DVC never removes an archive.
     """
 
-    sources: Annotated[list[DownloadName], Field(min_length=1)]
+    sources: Annotated[list[DownloadName], Field(min_length=1), EachOnce]
     accepted_terms: list[DownloadName]
     folder: Annotated[str, Field(min_length=1)]
     num_workers: Annotated[int, Field(gt=0, le=16)]
@@ -94,7 +86,7 @@ class DownloadSection(Section):
 class UnifySection(Section):
     """Which sources to read and which annotations are too small to keep."""
 
-    sources: list[InputName]
+    sources: Annotated[list[InputName], EachOnce]
     own_sources: list[OwnSource] = Field(default_factory=list)
     min_object_area_px: Positive
     min_part_area_px: Positive
@@ -138,129 +130,6 @@ class CheckpointsSection(Section):
 
     kind: Literal["standins", "published"]
     folder: str
-
-
-class VisionEncoderSection(Section):
-    """EVA-CLIP, as transformers' InstructBlipVisionModel."""
-
-    hidden_size: Positive
-    intermediate_size: Positive
-    num_layers: Positive
-    num_heads: Positive
-    image_size_px: Positive
-    patch_size_px: Positive
-
-
-class SemanticEncoderSection(Section):
-    """DINOv2 with registers."""
-
-    hidden_size: Positive
-    num_layers: Positive
-    num_heads: Positive
-    mlp_ratio: Positive
-    use_swiglu: bool
-    image_size_px: Positive
-    patch_size_px: Positive
-    num_register_tokens: NonNegative
-
-
-class ClipSection(Section):
-    """CLIP vision encoder of the baselines."""
-
-    hidden_size: Positive
-    intermediate_size: Positive
-    num_layers: Annotated[int, Field(ge=2)]
-    num_heads: Positive
-    patch_size_px: Positive
-    trained_image_size_px: Positive
-
-
-class QFormerSection(Section):
-    """Q-Former without its text half."""
-
-    num_queries: Positive
-    hidden_size: Positive
-    intermediate_size: Positive
-    num_layers: Positive
-    num_heads: Positive
-    cross_attention_frequency: Positive
-
-
-class LanguageModelSection(Section):
-    """LLaMA-architecture language model."""
-
-    hidden_size: Positive
-    intermediate_size: Positive
-    num_layers: Positive
-    num_heads: Positive
-    rms_norm_eps: PositiveFloat
-    max_length: Positive
-
-
-class GroundingSection(Section):
-    """SAM: image encoder, prompt encoder and mask decoder; `window_size` 0 is global attention everywhere."""
-
-    image_size_px: Positive
-    patch_size_px: Positive
-    hidden_size: Positive
-    num_layers: Positive
-    num_heads: Positive
-    global_layers: list[NonNegative]
-    window_size: NonNegative
-    prompt_width: Positive
-    decoder_heads: Positive
-    decoder_mlp: Positive
-
-
-class CemSection(Section):
-    """Correspondence Extraction Module (section 3.3)."""
-
-    num_heads: Positive
-
-
-class LoraSection(Section):
-    """LoRA on the query and value projections of the language model."""
-
-    rank: Positive
-    alpha: Positive
-    dropout: Fraction
-
-
-class VariantSection(Section):
-    """What tells one model from another.
-
-    `visual` brings images to the language model: "qformer" (CALICO), "linear" (LISA), "mlp" (GLaMM); with
-    "patches" CALICO lacks its Q-Former. `cam`: "full", "unqueried" (no second question) or "unguided"
-    (the same question again).
-    """
-
-    visual: Literal["qformer", "linear", "mlp", "patches"]
-    clip_image_size_px: Positive | None
-    cem: bool
-    cam: Literal["full", "unqueried", "unguided"]
-    cam_layers: list[NonNegative]
-
-    @property
-    def reads_eva_clip(self) -> bool:
-        """Tell whether the images come from EVA-CLIP; otherwise from CLIP."""
-        return self.visual in ("qformer", "patches")
-
-
-class ModelSection(Section):
-    """Every dimension of CALICO and its baselines."""
-
-    tokenizer: str
-    vision_encoder: VisionEncoderSection
-    semantic_encoder: SemanticEncoderSection
-    clip: ClipSection
-    qformer: QFormerSection
-    language_model: LanguageModelSection
-    grounding: GroundingSection
-    cem: CemSection
-    lora: LoraSection
-    variants: dict[
-        Annotated[VariantName, Field(pattern=f"^({'|'.join(get_args(ModelName))})$")], VariantSection
-    ]
 
 
 class LossSection(Section):
@@ -358,6 +227,12 @@ class Config(Section):
     report: ReportSection
     ablations: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], VariantSection]
 
+    @model_validator(mode="after")
+    def _ablations_fit_the_model(self) -> "Config":
+        for name, variant in self.ablations.items():
+            self.model.check_layers(f"ablations.{name}", variant)
+        return self
+
 
 def load_config(profile: str, path: Path = Path("params.yaml")) -> Config:
     """Read one profile.
@@ -388,4 +263,7 @@ def _describe(profile: str, fault: Any) -> str:
         return f"{dotted} is missing"
     if fault["type"] == "extra_forbidden":
         return f"{dotted} is not a known name"
+    if fault["type"] == "value_error":
+        # A section's own rule; its input may be the whole section.
+        return f"{dotted}: {fault['ctx']['error']}"
     return f"{dotted} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -9,8 +9,9 @@ from PIL import Image
 
 from calico.assembly import Assembly, open_finetuned
 from calico.config import ModelSection, PredictSection, RuntimeSection, VariantName, load_config
+from calico.core.images import read_photograph, rgb_pixels, upright
 from calico.core.tokens import TASKS
-from calico.data.loading.views import make_views, read_image, view_sizes
+from calico.data.loading.views import make_views, view_sizes
 from calico.data.pairs.conversation import prompt_frame, render_prompt
 from calico.errors import DataError
 from calico.predictors.features import FeaturesOnDemand, Views
@@ -138,12 +139,12 @@ class Segmenter:
 
         Args:
             images: files, PIL images or uint8 RGB arrays of shape (height, width, 3); the same one twice is
-                fine.
+                fine. Files and PIL images are turned upright as their EXIF orientation says.
             task: one of `calico.core.tokens.TASKS`; asks its standard question about two or more images.
             question: asked instead of a task's question, about one or more images.
 
         Returns:
-            The text and the masks, at the size of each image.
+            The text and the masks, at the size of each image, upright.
 
         Raises:
             DataError: an image cannot be read, too few or too many images, an unknown task, or no question.
@@ -189,5 +190,5 @@ def _pixels(image: ImageLike) -> np.ndarray:
     if isinstance(image, np.ndarray):
         return image
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
-    return read_image(Path(image))
+        return rgb_pixels(upright(image))
+    return read_photograph(Path(image))

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,11 @@ from prefect.client.schemas.filters import (
     ArtifactFilterKey,
     DeploymentFilter,
     DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
 )
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -39,7 +44,10 @@ from flows.graph import DVC, python_environment
 from flows.worktrees import change_params
 
 _ROOT = Path(__file__).parents[1]
-_RUN_SECONDS = 3600.0
+# The tiny pipeline takes a quarter of an hour on two free cores; busy ones may take many times that.
+_RUN_SECONDS = 6 * 3600.0
+# Wide beside MLflow's two panels, tall enough for the table of metrics.
+_WINDOW = "2400,2600"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _DEPLOYMENT = "calico/tiny"
 _STAGES = "calico-tiny-stages"
@@ -147,15 +155,19 @@ def _next_run(client: SyncPrefectClient, number: int) -> dict[str, str]:
 
 
 def _ended_runs(client: SyncPrefectClient, deployment_id: UUID) -> list[Any]:
-    """List the runs that ended, oldest first; those that the limit of one cancelled do not count."""
+    """List the runs that ended, oldest first; those that the limit of one cancelled do not count.
+
+    The server filters: of a long run's many cancelled and scheduled ones it would list only the first 200.
+    """
     chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
-    runs = client.read_flow_runs(deployment_filter=chosen)
-    ended = [run for run in runs if run.state and run.state.is_final() and not run.state.is_cancelled()]
-    return sorted(ended, key=lambda run: run.end_time or run.expected_start_time)
+    states = FlowRunFilterStateType(any_=[StateType.COMPLETED, StateType.FAILED, StateType.CRASHED])
+    ended = FlowRunFilter(state=FlowRunFilterState(type=states))
+    runs = client.read_flow_runs(deployment_filter=chosen, flow_run_filter=ended)
+    return sorted(runs, key=lambda run: run.end_time or run.expected_start_time)
 
 
 def _photograph(address: str, folder: Path) -> None:
-    """Open MLflow's list of runs and its comparison of the two pipelines in a headless browser."""
+    """Open MLflow's list of runs, charts and comparison of the two pipelines in a headless browser."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         sys.stdout.write("No Chromium found: no pictures.\n")
@@ -177,7 +189,7 @@ def _photograph(address: str, folder: Path) -> None:
                 "--hide-scrollbars",
                 f"--user-data-dir={home}",
             ]
-            options += ["--window-size=1600,1200", "--virtual-time-budget=30000"]
+            options += [f"--window-size={_WINDOW}", "--virtual-time-budget=30000"]
             picture = f"--screenshot={(folder / f'mlflow-{name}.png').absolute()}"
             subprocess.run([browser, *options, picture, url], check=True, capture_output=True, timeout=180)
 
@@ -189,6 +201,8 @@ def _parse(arguments: Sequence[str]) -> dict[str, Any]:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("usage: python -m flows.rehearsal FOLDER [NAME=VALUE ...]")
+    # As an exception, so that the servers end and the folders go.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     for number, stages in enumerate(main(Path(sys.argv[1]), _parse(sys.argv[2:])), start=1):
         sys.stdout.write(f"run {number}: {', '.join(f'{name} {what}' for name, what in stages.items())}\n")

@@ -4,8 +4,9 @@ python flows/slurm.py NAME GPUS NODES MINUTES COMMAND [ARGUMENT ...]
 
 Submits the command, prints what it prints, and ends with its exit code. A job that Slurm puts back into the
 queue (a lost node, preemption, `scontrol requeue`) is waited for again; a training goes on from its
-checkpoint. SIGTERM to this process cancels the job. The workspace must lie on a disk that the node sees;
-since DVC's locks do not cross nodes, a flow has one job at a time.
+checkpoint. Slurm holds it back until the credential of its first start has expired: two minutes, where
+slurm.conf has no `AuthInfo=cred_expire`. SIGTERM to this process cancels the job. The workspace must lie on
+a disk that the node sees; since DVC's locks do not cross nodes, a flow has one job at a time.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -81,8 +82,7 @@ def _follow(job: str, output_path: Path, stopped: Sequence[int]) -> int:
         state = facts["JobState"]
         num_shown = _show_new_lines(output_path, num_shown)
         if state != last_state:
-            restarts = f", restart {facts['Restarts']}" if facts.get("Restarts", "0") != "0" else ""
-            sys.stdout.write(f"Slurm job {job}: {state}{restarts} on {facts.get('NodeList', '')}\n")
+            sys.stdout.write(f"Slurm job {job}: {_words(facts)}\n")
             sys.stdout.flush()
             last_state = state
         if state in _ENDED:
@@ -93,6 +93,13 @@ def _follow(job: str, output_path: Path, stopped: Sequence[int]) -> int:
             sys.stdout.write(f"Slurm job {job} ended as {state} with exit code {code}.\n")
             return int(code) or (128 + int(number) if int(number or 0) else 1)
         time.sleep(_POLL_SECONDS)
+
+
+def _words(facts: Mapping[str, str]) -> str:
+    """Say a job's state, why or where, and how often it was put back into the queue."""
+    state, restarts = facts["JobState"], facts.get("Restarts", "0")
+    place = f" ({facts.get('Reason', '')})" if state == "PENDING" else f" on {facts.get('NodeList', '')}"
+    return state + place + (f", restart {restarts}" if restarts != "0" else "")
 
 
 def _cancel(job: str) -> None:

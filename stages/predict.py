@@ -17,7 +17,15 @@ def main(profile: str, model: str) -> None:
     output_path = artifacts_path / "predict" / model
     params = {name: getattr(config, name).model_dump() for name in ("runtime", "predict")}
     with stage_run(f"predict/{model}", profile, output_path, params=params, tags={"model": model}) as run:
-        predict(config, model, artifacts_path=artifacts_path, output_path=output_path, run=run)
+        predict(
+            config,
+            model,
+            artifacts_path=artifacts_path,
+            output_path=output_path,
+            run=run,
+            # The floor of shuffled images is CALICO's; nothing reads another model's answers to them.
+            with_shuffled=model == "calico",
+        )
 
 
 if __name__ == "__main__":

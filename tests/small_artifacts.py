@@ -44,6 +44,10 @@ def small_config() -> Config:
     model["variants"]["calico"] |= {"cam_layers": [1, 2]}
     model["variants"]["lisa"] |= {"clip_image_size_px": 32}
     model["variants"]["glamm"] |= {"clip_image_size_px": 48}
+    ablations = {
+        name: ablation.model_copy(update={"cam_layers": [1, 2][: len(ablation.cam_layers)]})
+        for name, ablation in tiny.ablations.items()
+    }
     train = {"num_steps": 4, "batch_size": 3, "warmup_steps": 2, "mask_loss_px": 32, "log_every": 2}
     return tiny.model_copy(
         update={
@@ -52,6 +56,7 @@ def small_config() -> Config:
             "align": tiny.align.model_copy(update=train),
             "finetune": tiny.finetune.model_copy(update=train),
             "predict": tiny.predict.model_copy(update={"batch_size": 2, "max_new_tokens": 12}),
+            "ablations": ablations,
         }
     )
 
@@ -101,7 +106,7 @@ def write_checkpoints(artifacts_path: Path, config: Config) -> None:
             config.model,
             variant,
             vocabulary_size=len(tokenizer),
-            seg_id=tokenizer.convert_tokens_to_ids(SEG),
+            seg_id=tokenizer.get_vocab()[SEG],
             eos_id=tokenizer.eos_token_id,
         )
         for name in PRETRAINED_COMPONENTS:

@@ -7,10 +7,12 @@ directory. A manifest of sha256 digests, written last, marks a folder as complet
 import contextlib
 import csv
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,19 +37,48 @@ def atomic_path(path: Path) -> Iterator[Path]:
         DataError: the disk is full or not writable; names the path and the free space.
     """
     path = Path(path)
-    # One name per target: what a killed writer left behind is overwritten by the next one.
-    temporary = path.with_name(f".{path.name}{_TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        fsync(temporary)
-        os.replace(temporary, path)
+        with _temporary(path) as temporary:
+            yield temporary
+            fsync(temporary)
+            os.replace(temporary, path)
         fsync(path.parent)
     except OSError as error:
         raise disk_fault(error, path) from error
-    finally:
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside `path` that no other writer has; it is gone after an error."""
+    # One name per target, so that what a killed writer left is used up by the next one; another name only
+    # while another writer of the same target is at work.
+    for token in ("", f".{uuid.uuid4().hex[:8]}"):
+        temporary = path.with_name(f".{path.name}{token}{_TEMPORARY_SUFFIX}")
+        descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o666)
+        if _is_ours(descriptor, temporary):
+            break
+        os.close(descriptor)
+    try:
+        os.ftruncate(descriptor, 0)
+        yield temporary
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _is_ours(descriptor: int, path: Path) -> bool:
+    """Lock an open file and tell whether that succeeded and it still stands at `path`."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError:  # a file system without locks
+        return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,18 +1,29 @@
 """Decode image files: one decoder for the whole project, so that masks and pixels cannot drift apart.
 
-EXIF orientation is ignored: the annotations of the published data sets were drawn on the stored pixels.
+EXIF orientation is ignored: the annotations of the published data sets were drawn on the stored pixels. Only
+`read_photograph` applies it.
 """
 
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from calico.errors import DataError
 
 MAX_PIXELS = 64_000_000
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -24,7 +35,12 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, no image, damaged, or larger than 64 megapixels.
     """
-    return _decode(path, "RGB").astype(np.uint8, copy=False)
+    return _decode(path, rgb_pixels)
+
+
+def read_photograph(path: Path) -> np.ndarray:
+    """Decode an image file to RGB, turned upright as its EXIF orientation says; see `read_image`."""
+    return _decode(path, lambda image: rgb_pixels(upright(image)))
 
 
 def read_label_map(path: Path) -> np.ndarray:
@@ -33,13 +49,29 @@ def read_label_map(path: Path) -> np.ndarray:
     Raises:
         DataError: as `read_image`, or the file has several channels.
     """
-    label_map_HW = _decode(path, None)
+    label_map_HW = _decode(path, np.array)
     if label_map_HW.ndim != 2:
         raise DataError(f"{path}: has {label_map_HW.shape[2]} channels; a map of class ids has one.")
     return label_map_HW.astype(np.int32)
 
 
-def _decode(path: Path, mode: str | None) -> np.ndarray:
+def upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as its EXIF orientation says; one without, or with a damaged one, as it is."""
+    # Not `ImageOps.exif_transpose`: it also writes EXIF anew, and fails where another entry is damaged.
+    image.load()  # Pillow turns a TIFF here, and then forgets its orientation
+    method = _TO_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if method is None else image.transpose(method)
+
+
+def rgb_pixels(image: Image.Image) -> np.ndarray:
+    """Return an image of any mode as a uint8 RGB array of shape (height, width, 3)."""
+    if image.mode.startswith("I;16"):
+        # Pillow would clip 16-bit grey at 255, which turns most of a picture white.
+        image = Image.fromarray((np.array(image) // 257).astype(np.uint8))
+    return np.array(image.convert("RGB"))
+
+
+def _decode(path: Path, pixels_of: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     try:
         with _open(path) as image:
             width, height = image.size
@@ -48,7 +80,7 @@ def _decode(path: Path, mode: str | None) -> np.ndarray:
                     f"{path}: {height} x {width} pixels is more than {MAX_PIXELS // 1_000_000} megapixels. "
                     "Make the image smaller first."
                 )
-            return np.array(image if mode is None else image.convert(mode))
+            return pixels_of(image)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such image file.") from error
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from calico.config import LanguageModelSection
 from calico.language_models.protocol import Injection
+from calico.model_config import LanguageModelSection
 
 
 class LlamaLanguageModel(nn.Module):

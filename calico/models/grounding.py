@@ -5,7 +5,7 @@ from functools import partial
 from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
 
-from calico.config import GroundingSection
+from calico.model_config import GroundingSection
 
 
 def build_grounding_encoder(section: GroundingSection) -> ImageEncoderViT:

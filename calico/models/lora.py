@@ -4,7 +4,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from calico.config import LoraSection
+from calico.model_config import LoraSection
 
 _TARGETS = ("q_proj", "v_proj")
 

@@ -9,7 +9,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from calico.config import GroundingSection
+from calico.model_config import GroundingSection
 
 
 def build_f_segmentation(hidden_size: int, prompt_width: int) -> nn.Sequential:

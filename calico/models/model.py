@@ -265,28 +265,8 @@ def build_model(
         seg_id, eos_id: ids of [SEG] and "</s>" in the tokenizer.
 
     Raises:
-        ConfigError: the variant is unknown or contradicts itself.
+        ConfigError: the variant is unknown.
     """
     if variant not in section.variants:
         raise ConfigError(f"model.variants has no '{variant}'; choose one of {', '.join(section.variants)}.")
-    _check_variant(section, variant)
     return SegmentingModel(section, variant, vocabulary_size=vocabulary_size, seg_id=seg_id, eos_id=eos_id)
-
-
-def _check_variant(section: ModelSection, name: str) -> None:
-    variant, place = section.variants[name], f"model.variants.{name}"
-    num_layers = section.language_model.num_layers
-    if variant.cam_layers and variant.visual != "qformer":
-        raise ConfigError(
-            f"{place}.cam_layers = {variant.cam_layers}: a CAM queries a Q-Former; set visual: qformer."
-        )
-    if variant.cem and (not variant.cam_layers or variant.cam == "unqueried"):
-        raise ConfigError(
-            f"{place}.cem = true: only CAMs that ask the Q-Former read the CEM. Set cam_layers, and cam to "
-            "full or unguided; or cem to false."
-        )
-    outside = [layer for layer in variant.cam_layers if layer >= num_layers]
-    if outside:
-        raise ConfigError(
-            f"{place}.cam_layers has {outside}, but the language model has layers 0 to {num_layers - 1}."
-        )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import InstructBlipQFormerConfig, InstructBlipQFormerModel
 
-from calico.config import QFormerSection
+from calico.model_config import QFormerSection
 
 
 class QFormer(nn.Module):

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-from calico.config import SemanticEncoderSection
+from calico.model_config import SemanticEncoderSection
 
 
 def build_semantic_encoder(section: SemanticEncoderSection) -> Dinov2WithRegistersModel:

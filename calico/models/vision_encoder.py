@@ -3,7 +3,7 @@
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel, InstructBlipVisionConfig, InstructBlipVisionModel
 
-from calico.config import ClipSection, VisionEncoderSection
+from calico.model_config import ClipSection, VisionEncoderSection
 
 
 def build_vision_encoder(section: VisionEncoderSection) -> InstructBlipVisionModel:

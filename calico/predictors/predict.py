@@ -43,7 +43,13 @@ class _Job:
 
 
 def predict(
-    config: Config, variant: VariantName, *, artifacts_path: Path, output_path: Path, run: Run
+    config: Config,
+    variant: VariantName,
+    *,
+    artifacts_path: Path,
+    output_path: Path,
+    run: Run,
+    with_shuffled: bool = True,
 ) -> None:
     """Answer the test pairs and write predictions.parquet and answers.parquet.
 
@@ -57,6 +63,7 @@ def predict(
         artifacts_path: the profile's artefacts: sources, unify, pair, checkpoints, align, finetune.
         output_path: folder to write to.
         run: receives the counts.
+        with_shuffled: also answer with the images of other pairs.
 
     Raises:
         CheckpointError: weights are missing or damaged.
@@ -68,8 +75,9 @@ def predict(
     )
     job = _Job(config, variant, artifacts_path, folder)
     shards = _cut(len(pairs), config.predict.shard_size)
-    _answer_missing(job, folder.missing(len(_PREFIXES) * len(shards)))
-    for number, prefix in enumerate(_PREFIXES):
+    prefixes = _PREFIXES if with_shuffled else _PREFIXES[:1]
+    _answer_missing(job, folder.missing(len(prefixes) * len(shards)))
+    for number, prefix in enumerate(prefixes):
         predictions = [
             prediction
             for row, shard in enumerate(shards)

@@ -96,7 +96,7 @@ def build_models(
             section,
             name,
             vocabulary_size=len(tokenizer),
-            seg_id=int(tokenizer.convert_tokens_to_ids(SEG)),  # type: ignore[arg-type]
+            seg_id=tokenizer.get_vocab()[SEG],
             eos_id=tokenizer.eos_token_id,
         )
         for name in plain

@@ -12,8 +12,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from calico.config import LanguageModelSection, QFormerSection
 from calico.language_models.llama import LlamaLanguageModel
+from calico.model_config import LanguageModelSection, QFormerSection
 from calico.models.correspondence import CorrespondenceExtraction
 from calico.models.mask_decoder import build_mask_decoder, build_prompt_encoder, decode, position_encoding
 from calico.models.qformer import QFormer

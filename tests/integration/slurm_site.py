@@ -21,7 +21,8 @@ SlurmdPort={node_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+# A requeued job waits until its first start's credential has expired: 120 s where nothing is said.
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
 CredType=cred/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -31,7 +32,7 @@ AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
-SchedulerParameters=sched_interval=1,requeue_delay=1
+SchedulerParameters=sched_interval=1
 KillWait=5
 MessageTimeout=30
 StateSaveLocation={folder}/state

@@ -35,6 +35,6 @@ def test_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(Path("/tmp").glob("calico-rehearsal-*")) == before
     assert processes_in(repository) == []
     if any(map(shutil.which, rehearsal.BROWSERS)):
-        for name in ("runs", "compare"):
+        for name in ("runs", "charts", "compare"):
             with Image.open(folder / f"mlflow-{name}.png") as picture:
                 assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50  # more than an empty page

@@ -100,6 +100,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             "prefect": f"postgresql+asyncpg://{address}/prefect",
             "mlflow": f"postgresql+psycopg2://{address}/mlflow",
         }
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +304,39 @@ def test_killed_worker(site: Site, finished: bytes) -> None:
         assert_whole_again(site, finished)
     finally:
         site.worker.start()
+
+
+def test_gpu_stage_waits_for_its_slots_and_holds_them(site: Site, finished: bytes) -> None:
+    needs_path = site.repository / "flows/resources.yaml"
+    needs = needs_path.read_text()
+    site.api(lambda client: client.upsert_global_concurrency_limit_by_name("gpu", 2))
+
+    def taken() -> Any:
+        return site.api(lambda client: client.read_global_concurrency_limit_by_name("gpu")).active_slots
+
+    forget_training(site)
+    needs_path.write_text("tiny:\n  train: {gpus: 2}\n")
+    site.api(lambda client: client.increment_concurrency_slots(["gpu"], slots=1, mode="concurrency"))
+    try:
+        flow = site.start_flow()
+        wait_for(lambda: "data" in lock_text(site), "the stage before")
+        time.sleep(5)
+        assert stage_process() is None
+        site.api(lambda client: client.release_concurrency_slots(["gpu"], slots=1, occupancy_seconds=1))
+        wait_for(stage_process, "the train stage")
+        assert taken() == 2
+        output, _ = flow.communicate(timeout=_SECONDS)
+    finally:
+        needs_path.write_text(needs)
+
+    assert flow.returncode == 0, output
+    assert taken() == 0
+    assert site.metrics() == finished
+
+
+def lock_text(site: Site) -> str:
+    path = site.repository / "dvc.lock"
+    return path.read_text() if path.exists() else ""
 
 
 def test_second_flow_in_a_workspace_is_told_who_works_there(site: Site, finished: bytes) -> None:

@@ -50,7 +50,7 @@ class Job:
     def __init__(self, folder: Path) -> None:
         self.lines: list[str] = []
         self.outcome: StageOutcome | BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(folder,))
+        self._thread = threading.Thread(target=self._run, args=(folder,), daemon=True)
         self._thread.start()
 
     def _run(self, folder: Path) -> None:
@@ -112,6 +112,22 @@ def test_cancelled_job_is_a_failure_that_may_be_tried_again(repository: Path) ->
     job.wait_for("ended as CANCELLED")
     wait_until(lambda: not [words for words in processes_in(repository) if "stages.work" in words])
     assert isinstance(Job(repository).end(), StageOutcome)
+
+
+def test_requeued_job_is_waited_for_until_its_second_start_ends(repository: Path) -> None:
+    job = Job(repository)
+    number = job_number(job.wait_for("Slurm job .*RUNNING"))
+    wait_until((repository / "artifacts/tiny/train/step-2.json").exists)
+
+    subprocess.run(["scontrol", "requeue", number], check=True)
+
+    outcome = job.end()
+    assert isinstance(outcome, StageOutcome), (outcome, job.lines)
+    assert outcome.result == "ran"
+    job.wait_for(r"PENDING \(BeginTime\), restart 1")
+    assert number == job_number(job.wait_for("Slurm job .*RUNNING on .*, restart 1"))
+    assert (repository / "artifacts/tiny/train/weights.json").read_text() == "190\n"
+    assert processes_in(repository) == []
 
 
 def test_ended_flow_cancels_its_job(environment: None, tmp_path: Path) -> None:

@@ -54,7 +54,32 @@ def test_sections_cannot_be_changed() -> None:
         ({"curate.jacard": 0.2}, r"tiny\.curate\.jacard is not a known name"),
         ({"curate.min_jaccard": None}, r"tiny\.curate\.min_jaccard is missing"),
         ({"unify.sources": ["imagenet"]}, r"tiny\.unify\.sources\.0 = 'imagenet'"),
-        ({"unify.sources": []}, r"tiny\.unify = .*sources and own_sources are both empty"),
+        ({"unify.sources": []}, r"tiny\.unify: sources and own_sources are both empty"),
+        (
+            {"unify.sources": ["paco_lvis", "paco_lvis"]},
+            r"tiny\.unify\.sources: paco_lvis stands there more than once; name each once",
+        ),
+        ({"model.variants.calico.cam_layers": [2, 2]}, r"calico\.cam_layers: 2 stands there more than once"),
+        (
+            {"model.variants.calico.cam_layers": [2, 99]},
+            r"tiny\.model: variants\.calico\.cam_layers has \[99\], but the language model has layers 0 to 5",
+        ),
+        ({"ablations.cam_at_half.cam_layers": [6]}, r"tiny: ablations\.cam_at_half\.cam_layers has \[6\]"),
+        ({"model.variants.calico.cam_layers": []}, r"calico: only CAMs that ask the Q-Former read the CEM"),
+        ({"model.variants.calico.cam": "unqueried"}, "calico: only CAMs that ask the Q-Former read the CEM"),
+        (
+            {"model.variants.calico.visual": "linear"},
+            r"calico: a CAM queries a Q-Former; set visual: qformer",
+        ),
+        (
+            {"model.cem.num_heads": 5},
+            r"tiny\.model: vision_encoder\.hidden_size 96 cannot be shared by 5 cem\.num_heads",
+        ),
+        ({"model.clip.num_heads": 5}, r"tiny\.model\.clip: hidden_size 96 cannot be shared by 5 num_heads"),
+        (
+            {"model.grounding.decoder_heads": 5},
+            r"half of grounding\.prompt_width 64 cannot be shared by 5 grounding\.decoder_heads",
+        ),
         ({"unify.own_sources": [{"kind": "coco"}]}, r"tiny\.unify\.own_sources\.0\.part_link is missing"),
         ({"finetune.zero_stage": 3}, r"tiny\.finetune\.zero_stage = 3: input should be 0, 1 or 2"),
     ],
@@ -93,3 +118,9 @@ def test_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str) -> Non
 
     with pytest.raises(ConfigError, match=r"not YAML|no profile 'tiny'; choose one of none"):
         load_config("tiny", path)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "max_grad_norm", "losses.text"])
+def test_infinite_value_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"tiny\.finetune\.{name} = inf: input should be a finite number"):
+        load_config("tiny", write_params(tmp_path, {f"finetune.{name}": float("inf")}))

@@ -11,7 +11,7 @@ from calico.assembly import open_pretrained
 from calico.checkpoints.loader import save_component
 from calico.cli import main
 from calico.errors import CheckpointError, DataError
-from calico.segmenter import Segmenter
+from calico.segmenter import Segmenter, _pixels
 from tests.small_artifacts import small_config, write_checkpoints, write_finetuned
 
 REAL_IMAGES = os.environ.get("CALICO_REAL_IMAGES", "")
@@ -53,6 +53,20 @@ def test_files_pil_images_and_arrays_give_the_same_answer(segmenter, image_path)
 def test_a_question_of_ones_own_takes_any_number_of_images(segmenter, image_path, num_images):
     prediction = segmenter.segment([image_path] * num_images, question="What is [SEG] <image> here?")
     assert prediction.answer.task == "question"
+
+
+def test_photographs_are_turned_upright(image_path, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(image_path).save(tmp_path / "sideways.png", exif=exif)
+    Image.open(image_path).rotate(-90, expand=True).save(tmp_path / "upright.png")
+    for sideways in (tmp_path / "sideways.png", Image.open(tmp_path / "sideways.png")):
+        assert (_pixels(sideways) == _pixels(tmp_path / "upright.png")).all()
+
+
+def test_16_bit_pictures_keep_their_shades():
+    shades_HW = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    assert _pixels(Image.fromarray(shades_HW))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
 def test_a_one_pixel_image_works(segmenter, tmp_path):

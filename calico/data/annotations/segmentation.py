@@ -4,7 +4,6 @@ Published files hold degenerate masks (empty lists, polygons of one or two point
 are no reason to stop: `read_segmentation` names the fault and the caller counts it.
 """
 
-import math
 from typing import Any
 
 from pycocotools import mask as coco_mask
@@ -95,4 +94,5 @@ def _outline_px(polygon: list[float]) -> float:
 
 
 def _is_coordinate(number: float) -> bool:
-    return math.isfinite(number) and abs(number) <= _MAX_COORDINATE_PX
+    # False for NaN and infinity too; no conversion, since JSON's integers may exceed every float.
+    return abs(number) <= _MAX_COORDINATE_PX

@@ -49,6 +49,38 @@ def test_failing_block_keeps_the_old_version(tmp_path: Path) -> None:
     assert entries(tmp_path) == ["file.txt"]
 
 
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_two_writers_of_one_file_do_not_meet(first_ends_first: bool, tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    writers = [files.atomic_path(path), files.atomic_path(path)]
+    places = [writer.__enter__() for writer in writers]
+    for place, text in zip(places, ("first", "second"), strict=True):
+        place.write_text(text)
+    for number in (0, 1) if first_ends_first else (1, 0):
+        writers[number].__exit__(None, None, None)
+        assert path.read_text() == ("first", "second")[number]
+    assert entries(tmp_path) == ["file.txt"]
+
+
+def test_failing_writer_leaves_the_file_of_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    slow, fast = files.atomic_path(path), files.atomic_path(path)
+    place = slow.__enter__()
+    fast.__enter__().write_text("fast")
+    assert not fast.__exit__(KeyError, KeyError(), None)
+    place.write_text("slow")
+    slow.__exit__(None, None, None)
+    assert path.read_text() == "slow"
+    assert entries(tmp_path) == ["file.txt"]
+
+
+def test_what_a_killed_writer_left_is_used_up(tmp_path: Path) -> None:
+    (tmp_path / ".file.txt.calico-partial").write_text("half of a very long version")
+    files.write_text(tmp_path / "file.txt", "new")
+    assert (tmp_path / "file.txt").read_text() == "new"
+    assert entries(tmp_path) == ["file.txt"]
+
+
 @pytest.mark.parametrize("name", ["fsync", "replace", "open"])
 @pytest.mark.parametrize("number", range(4))
 def test_each_failing_call_leaves_old_or_new(

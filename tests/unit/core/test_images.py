@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from calico.core import images
 from calico.errors import DataError
@@ -35,6 +35,30 @@ def test_orientation_of_exif_is_ignored(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.fromarray(PIXELS_HWC).save(tmp_path / "a.jpg", exif=exif)
     assert images.read_image(tmp_path / "a.jpg").shape == (6, 9, 3)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_photographs_are_turned_upright(form: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS_HWC).save(tmp_path / "a", format=form, exif=exif)
+    expected_HWC = np.array(ImageOps.exif_transpose(Image.open(tmp_path / "a")))
+    assert (images.read_photograph(tmp_path / "a") == expected_HWC).all()
+    assert expected_HWC.shape == ((9, 6, 3) if 5 <= orientation <= 8 else (6, 9, 3))
+
+
+def test_damaged_exif_leaves_the_picture_readable(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 3.5
+    content = exif.tobytes()
+    start = content.index(struct.pack(">H", 0x011A))
+    # The resolution becomes a byte, which Pillow cannot write back as a number.
+    damaged = content[: start + 2] + struct.pack(">H", 7) + content[start + 4 :]
+    Image.fromarray(PIXELS_HWC).save(tmp_path / "a.png", exif=damaged)
+    with pytest.raises((struct.error, TypeError)):
+        ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))
+    assert images.read_photograph(tmp_path / "a.png").shape == (9, 6, 3)
 
 
 def test_one_pixel_is_an_image(tmp_path: Path) -> None:
@@ -96,3 +120,9 @@ def test_colour_picture_is_no_label_map(tmp_path: Path) -> None:
     Image.fromarray(PIXELS_HWC).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="has 3 channels"):
         images.read_label_map(tmp_path / "a.png")
+
+
+def test_16_bits_keep_their_shades(tmp_path: Path) -> None:
+    shades_HW = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    Image.fromarray(shades_HW).save(tmp_path / "a.png")
+    assert images.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]

@@ -420,20 +420,6 @@ def test_features_without_the_semantic_ones_are_refused() -> None:
         model(training_batch(model), features)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"cam_layers": [4]}, r"cam_layers has \[4\], but the language model has layers 0 to 3"),
-        ({"cam_layers": []}, "cem = true: only CAMs that ask the Q-Former read the CEM"),
-        ({"cam": "unqueried"}, "cem = true: only CAMs that ask the Q-Former read the CEM"),
-        ({"visual": "linear"}, "a CAM queries a Q-Former"),
-    ],
-)
-def test_variants_that_contradict_themselves_are_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        small_model(section=small_section(**changes))
-
-
 def test_an_unknown_variant_is_refused() -> None:
     with pytest.raises(ConfigError, match="no 'vlpart'; choose one of calico, lisa, glamm"):
         small_model("vlpart")

@@ -30,6 +30,22 @@ def test_every_test_pair_is_answered_once(finetuned_path, config, tmp_path):
         assert keys == sorted(keys)
 
 
+def test_shuffled_images_are_left_out_on_request(finetuned_path, config, tmp_path):
+    for folder, with_shuffled in (("both", True), ("own", False)):
+        predict(
+            config,
+            "calico",
+            artifacts_path=finetuned_path,
+            output_path=tmp_path / folder,
+            run=Run(),
+            with_shuffled=with_shuffled,
+        )
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == sorted(FILES[:2])
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == sorted(FILES)
+    for name in FILES[:2]:
+        assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "both" / name).read_bytes()
+
+
 def test_the_same_model_gives_the_same_bytes(finetuned_path, config, tmp_path):
     for name in ("first", "second"):
         predict(config, "calico", artifacts_path=finetuned_path, output_path=tmp_path / name, run=Run())

@@ -100,3 +100,8 @@ def test_any_json_is_read_or_has_a_reason(segmentation: Any) -> None:
         assert not any(character.isdigit() for character in found), "reasons are counted, so hold no values"
     else:
         assert masks.decode(found).any()
+
+
+def test_a_coordinate_beyond_floating_point_is_a_damaged_polygon() -> None:
+    with pytest.raises(UnusableMaskError, match="damaged polygon"):
+        read_segmentation([[10**400, 0, 4, 0, 4, 4]], 8, 8)
