@@ -77,9 +77,7 @@ def write_pair_blocks(path: Path, blocks: Iterable[PairBlock], annotations: Anno
 
 def write_counts(folder: Path, rows: Sequence[tuple[str, str, int]]) -> None:
     """Write (kind, name, count) rows as counts.parquet, and the first of each kind as <kind>.csv, to plot."""
-    columns = {
-        name: list(column) for name, column in zip(_COUNTS.names, zip(*rows, strict=True), strict=True)
-    }
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(_COUNTS.names)}
     table = pa.Table.from_pydict(columns, schema=_COUNTS)
     with atomic_path(folder / "counts.parquet") as temporary:
         pq.write_table(table, temporary)
