@@ -70,6 +70,7 @@ def _unknown(path: Path, folder: Path) -> AnnotatedImage:
 
 def _read_partimagenet(path: Path, whole_path: Path, split: str) -> Iterator[AnnotatedImage]:
     parts, wholes = read_coco(path), read_coco(whole_path)
+    partimagenet.check_categories(parts.categories, path)
     _check_names(wholes, whole_path)
     whole_ids = {image.file_name: image.id for image in wholes.images}
     for raw in parts.images:
