@@ -102,8 +102,10 @@ class _Names:
             "object": annotations.object_ids,
             "part": annotations.part_ids,
         }
-        # What follows the first slash: the id without its source.
-        self._local_images = pc.replace_substring_regex(annotations.image_ids, r"^[^/]*/", "")
+        # What follows the first slash: the id without its source. A pair's id joins two of them by a dash, so
+        # that a dash in the name of a person's own photograph is written otherwise.
+        local = pc.replace_substring_regex(annotations.image_ids, r"^[^/]*/", "")
+        self._local_images = pc.replace_substring(pc.replace_substring(local, "%", "%25"), "-", "%2D")
         self._sources = annotations.sources
         self._object_label = annotations.object_category
         self._part_label = part_labels.indices.to_numpy() + len(categories)
