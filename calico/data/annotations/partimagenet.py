@@ -10,6 +10,7 @@ The object's mask is its map where there is one, else the union of its parts. A 
 two may stand as two annotations (issue 7 of TACJu/PartImageNet); unify merges them. Names: see `synsets`.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -182,7 +183,7 @@ def _annotated(
 
 def _whole_mask(path: Path, image: ImageRecord, parts: tuple[AnnotatedPart, ...]) -> Rle | None:
     """Return the object's mask: its own map where the release has one, else the union of its parts."""
-    if not path.is_file():
+    if not os.path.lexists(path):  # a broken link is no map, but should be one
         return union([part.rle for part in parts]) if parts else None
     label_map_HW = read_label_map(path)
     if label_map_HW.shape != (image.height, image.width):
@@ -190,7 +191,7 @@ def _whole_mask(path: Path, image: ImageRecord, parts: tuple[AnnotatedPart, ...]
             f"{path}: the map is {label_map_HW.shape[0]} x {label_map_HW.shape[1]}, "
             f"the image {image.height} x {image.width}. Get the data set again."
         )
-    strangers = label_map_HW[(label_map_HW < 0) | (label_map_HW > WHOLE_BACKGROUND)]
+    strangers = label_map_HW[label_map_HW > WHOLE_BACKGROUND]
     if strangers.size:
         raise DataError(
             f"{path}: the map holds {strangers.min()}, which is neither a class (0 to "

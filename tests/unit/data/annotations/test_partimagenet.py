@@ -76,6 +76,19 @@ def test_map_of_the_object_counts_where_there_is_one(release: Path) -> None:
         list(partimagenet.read(release))
 
 
+def test_map_that_is_no_file_is_refused(release: Path) -> None:
+    write_split(release, "val", ["n02085782_1.JPEG"], [part(1, 0, [SQUARE])])
+    (release / "annotations" / "val_whole").mkdir()
+    path = release / "annotations" / "val_whole" / "n02085782_1.png"
+    path.symlink_to(release / "gone.png")
+    with pytest.raises(DataError, match=r"n02085782_1\.png: no such image file"):
+        list(partimagenet.read(release))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=r"n02085782_1\.png: not a readable PNG"):
+        list(partimagenet.read(release))
+
+
 @pytest.mark.parametrize("value", [159, 255])
 def test_map_with_another_class_is_refused(value: int, release: Path) -> None:
     """A mask of 0 and 255 would make the whole image the object."""
