@@ -18,14 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from calico.core.files import read_json, sha256_of
 from calico.errors import CalicoError, DataError
-from calico.tracking import open_client, origin_tags, tracking_faults, tracking_uri
+from calico.tracking import log_params, open_client, origin_tags, tracking_faults, tracking_uri
 
 CHAMPION = "champion"
 PAPER_REPRODUCTION = "paper-repro"
 _METRIC = "mIoU"
 _ARTIFACTS = Path("artifacts")
+_PARAMS_PATH = Path("params.yaml")
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -69,10 +72,13 @@ def beats(challenger: Score, champion: Score | None) -> tuple[bool, str]:
 
 
 def open_run(profile: str, name: str, flow_run_id: str) -> dict[str, str]:
-    """Begin the run of a whole pipeline, above its stages' runs.
+    """Begin the run of a whole pipeline, above its stages' runs, with all values of its profile.
 
     Returns:
         `run_id`, and `url` of its page where MLflow is a server.
+
+    Raises:
+        DataError: params.yaml cannot be read or has no such profile.
     """
     client, experiment_id = open_client(f"calico-{profile}")
     tags = {**origin_tags(), "stage": "pipeline", "profile": profile}
@@ -81,7 +87,9 @@ def open_run(profile: str, name: str, flow_run_id: str) -> dict[str, str]:
     lock_path = Path("dvc.lock") if profile == "tiny" else Path(profile, "dvc.lock")
     if lock_path.is_file():
         tags["dvc.lock_sha256"] = sha256_of(lock_path)
+    values = _values(profile)
     run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+    log_params(client, run_id, values)
     uri = tracking_uri()
     url = f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}" if uri.startswith("http") else ""
     return {"run_id": run_id, "url": url}
@@ -213,6 +221,14 @@ def read_score(folder: Path, model: str) -> Score:
     low, high = metrics["intervals"][model]["mean"][_METRIC]
     value = metrics["models"][model]["mean"][_METRIC]
     return Score(value, low, high, sha256_of(folder / "pair" / "test.parquet"))
+
+
+def _values(profile: str) -> dict[str, Any]:
+    """Read what params.yaml says, as it stands: a stage that reads a wrong value says so itself."""
+    try:
+        return dict(yaml.safe_load(_PARAMS_PATH.read_text(encoding="utf-8"))[profile])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise DataError(f"{_PARAMS_PATH.absolute()}: no values of profile '{profile}' ({error}).") from error
 
 
 def _champion(client: Any, name: str) -> Score | None:

@@ -195,8 +195,6 @@ class _Store:
         run_id: str | None = None,
     ) -> None:
         self._client, experiment_id = open_client(f"calico-{profile}")
-        from mlflow.entities import Param
-
         self._metrics: list[Any] = []
         self._flushed = time.monotonic()
         self._monitor: Any = None
@@ -206,9 +204,7 @@ class _Store:
         run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
         self.run_id = run.info.run_id
         self._monitor = _start_system_metrics(self.run_id)
-        values = [Param(key, value[:_MAX_VALUE_CHARS]) for key, value in flatten(params).items()]
-        for start in range(0, len(values), _MAX_PARAMS):
-            self._client.log_batch(self.run_id, params=values[start : start + _MAX_PARAMS])
+        log_params(self._client, self.run_id, params)
 
     def add_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int) -> None:
         from mlflow.entities import Metric
@@ -336,26 +332,27 @@ def open_client(experiment: str) -> tuple[Any, str]:
     for variable, value in _PATIENCE.items():
         os.environ.setdefault(variable, value)
     from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri())
-    return client, _experiment_id(client, experiment)
-
-
-def _experiment_id(client: Any, name: str) -> str:
-    """Find or create an experiment; two stages may be the first at once."""
     from mlflow.exceptions import MlflowException
 
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        is_default = tracking_uri() == _DEFAULT_URI
-        try:
-            location = Path("mlartifacts").absolute().as_uri() if is_default else None
-            return str(client.create_experiment(name, artifact_location=location))
-        except MlflowException:
-            experiment = client.get_experiment_by_name(name)
-            if experiment is None:
-                raise
-    return str(experiment.experiment_id)
+    client = MlflowClient(tracking_uri())
+    if (found := client.get_experiment_by_name(experiment)) is not None:
+        return client, str(found.experiment_id)
+    location = Path("mlartifacts").absolute().as_uri() if tracking_uri() == _DEFAULT_URI else None
+    try:
+        return client, str(client.create_experiment(experiment, artifact_location=location))
+    except MlflowException:
+        if (found := client.get_experiment_by_name(experiment)) is None:
+            raise
+        return client, str(found.experiment_id)  # another stage was quicker
+
+
+def log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
+    """Record nested values of params.yaml under dotted names."""
+    from mlflow.entities import Param
+
+    values = [Param(key, value[:_MAX_VALUE_CHARS]) for key, value in flatten(params).items()]
+    for start in range(0, len(values), _MAX_PARAMS):
+        client.log_batch(run_id, params=values[start : start + _MAX_PARAMS])
 
 
 def origin_tags() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
+from prefect.futures import PrefectFuture
 
 from flows.graph import DVC, python_environment
 from flows.processes import CommandError, DeadlineError, run_command
@@ -20,8 +21,6 @@ from flows.slurm import slurm_command
 
 GPU_LIMIT = "gpu"
 _FAILURE_VARIABLE = "CALICO_FAILURE_RECORD"
-# A node that was lost may need the first of these, a full queue the second.
-_RETRY_DELAYS_SECONDS = [30.0, 300.0]
 
 
 class StageError(RuntimeError):
@@ -79,18 +78,12 @@ def _may_retry(task_: Any, task_run: Any, state: Any) -> bool:
     return isinstance(error, StageError) and error.is_retryable
 
 
-@task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=len(_RETRY_DELAYS_SECONDS),
-    retry_delay_seconds=_RETRY_DELAYS_SECONDS,
-    retry_condition_fn=_may_retry,
-)
+@task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_may_retry)
 def reproduce(request: StageRequest) -> StageOutcome:
-    """Let DVC run one stage, or find it up to date.
+    """Let DVC run one stage, or find it up to date; `submit` it with its retries.
 
     Raises:
-        StageError: the stage failed; tried again where its own record says that this may help.
+        StageError: the stage failed.
     """
     log = get_run_logger().info
     if request.resources.gpus:
@@ -98,6 +91,15 @@ def reproduce(request: StageRequest) -> StageOutcome:
         with concurrency(GPU_LIMIT, occupy=request.resources.gpus, strict=False):
             return run_stage(request, log)
     return run_stage(request, log)
+
+
+def submit(request: StageRequest) -> PrefectFuture[StageOutcome]:
+    """Start a stage as a task that is tried again where the stage's own record says that this may help."""
+    delays = list(request.resources.retry_seconds)
+    named = reproduce.with_options(
+        task_run_name=request.stage, retries=len(delays), retry_delay_seconds=delays
+    )
+    return named.submit(request)
 
 
 def run_stage(request: StageRequest, log: Callable[[str], object]) -> StageOutcome:

@@ -123,13 +123,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a csv file that has exactly the given columns.
+    """Read a csv file that has exactly the given columns; a byte order mark, as Excel writes, is skipped.
 
     Raises:
         DataError: the file is missing, is not csv or has other columns; names the line.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="") as stream:
+        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, strict=True))
     except OSError as error:
         raise DataError(

@@ -15,6 +15,10 @@ from PIL import ExifTags, Image
 from calico.errors import DataError
 
 MAX_PIXELS = 64_000_000
+# Not all that Pillow knows: for EPS, say, it would start Ghostscript on a file of others.
+_PHOTOGRAPHS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# What is not PNG has lost ids on the way, as JPEG does, or holds other numbers than ids.
+_LABEL_MAPS = ("PNG",)
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,9 +51,9 @@ def read_label_map(path: Path) -> np.ndarray:
     """Decode a PNG of class ids, 8 or 16 bits deep, to an int32 array of shape (height, width).
 
     Raises:
-        DataError: as `read_image`, or the file has several channels.
+        DataError: as `read_image`, or the file is no PNG or has several channels.
     """
-    label_map_HW = _decode(path, np.array)
+    label_map_HW = _decode(path, np.array, _LABEL_MAPS)
     if label_map_HW.ndim != 2:
         raise DataError(f"{path}: has {label_map_HW.shape[2]} channels; a map of class ids has one.")
     return label_map_HW.astype(np.int32)
@@ -71,9 +75,11 @@ def rgb_pixels(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _decode(path: Path, pixels_of: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+def _decode(
+    path: Path, pixels_of: Callable[[Image.Image], np.ndarray], formats: tuple[str, ...] = _PHOTOGRAPHS
+) -> np.ndarray:
     try:
-        with _open(path) as image:
+        with _open(path, formats) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DataError(
@@ -82,13 +88,19 @@ def _decode(path: Path, pixels_of: Callable[[Image.Image], np.ndarray]) -> np.nd
                 )
             return pixels_of(image)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such image file.") from error
+        raise DataError(f"{path}: no such image file. Check the path, or get the image again.") from error
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({' '.join(str(error).split())}).") from error
+        kind = "PNG" if formats == _LABEL_MAPS else "image"
+        raise DataError(
+            f"{path}: not a readable {kind} ({' '.join(str(error).split())}). Get it again, or save it as "
+            f"{'PNG' if formats == _LABEL_MAPS else 'PNG or JPEG'}."
+        ) from error
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
+    Image.init()
     with warnings.catch_warnings():
         # Pillow warns of large images on stderr; ours are refused with an error.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path)
+        # Some builds of Pillow lack a format.
+        return Image.open(path, formats=[name for name in formats if name in Image.OPEN])

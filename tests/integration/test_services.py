@@ -27,6 +27,8 @@ mlflow = pytest.importorskip("mlflow", reason="the extra 'track' is not installe
 
 pytestmark = pytest.mark.integration
 _SECONDS = 180.0
+RESOURCES = "flows/resources.yaml"
+PROMPT_RETRIES = "tiny:\n  train: {retry_seconds: [1, 1]}\n"
 
 
 @dataclass
@@ -107,8 +109,8 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 def site(tmp_path_factory: pytest.TempPathFactory, databases: dict[str, str]) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     repository = folder / "repository"
-    repository.mkdir()
     make_repository(repository)
+    (repository / RESOURCES).write_text(PROMPT_RETRIES)
     prefect = services.prefect_server(folder / "prefect", databases["prefect"])
     tracking = services.mlflow_server(folder / "mlflow", databases["mlflow"])
     with services.running(prefect), services.running(tracking):
@@ -307,8 +309,7 @@ def test_killed_worker(site: Site, finished: bytes) -> None:
 
 
 def test_gpu_stage_waits_for_its_slots_and_holds_them(site: Site, finished: bytes) -> None:
-    needs_path = site.repository / "flows/resources.yaml"
-    needs = needs_path.read_text()
+    needs_path = site.repository / RESOURCES
     site.api(lambda client: client.upsert_global_concurrency_limit_by_name("gpu", 2))
 
     def taken() -> Any:
@@ -327,7 +328,7 @@ def test_gpu_stage_waits_for_its_slots_and_holds_them(site: Site, finished: byte
         assert taken() == 2
         output, _ = flow.communicate(timeout=_SECONDS)
     finally:
-        needs_path.write_text(needs)
+        needs_path.write_text(PROMPT_RETRIES)
 
     assert flow.returncode == 0, output
     assert taken() == 0

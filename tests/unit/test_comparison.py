@@ -114,6 +114,7 @@ def test_stage_is_a_child_and_an_idle_stage_names_the_run_that_made_it(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_artifacts("tiny", 0.30)
+    Path("params.yaml").write_text("tiny: {seed: 3, finetune: {num_steps: 40}}\n")
     first = open_run("tiny", "first", "flow-1")["run_id"]
     monkeypatch.setenv("CALICO_PARENT_RUN_ID", first)
     with stage_run("unify", "tiny", Path("artifacts/tiny/unify"), params={}) as run:
@@ -135,6 +136,17 @@ def test_stage_is_a_child_and_an_idle_stage_names_the_run_that_made_it(
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["calico/mean/mIoU"] == pytest.approx(0.30)
     assert parent.data.tags["prefect.flow_run_id"] == "flow-2"
+    assert parent.data.params == {"seed": "3", "finetune.num_steps": "40"}
+
+
+def test_pipeline_without_values_leaves_no_run(database: str) -> None:
+    Path("params.yaml").write_text("tiny: {seed: 3}\n")
+
+    with pytest.raises(DataError, match=r"params\.yaml: no values of profile 'paper' \('paper'\)"):
+        open_run("paper", "first", "")
+
+    experiment = mlflow.MlflowClient(database).get_experiment_by_name("calico-paper").experiment_id
+    assert mlflow.MlflowClient(database).search_runs([experiment], "tags.stage = 'pipeline'") == []
 
 
 def test_system_metrics_are_recorded_where_asked_for(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from calico.data.annotations.raw_json import (
     check_file_name,
     check_record,
     has_marker,
+    paths_below,
     read_raw,
 )
 from calico.data.annotations.segmentation import UnusableMaskError, read_segmentation
@@ -82,7 +83,7 @@ def read(folder: Path) -> Iterator[CaptionedImage]:
     Raises:
         DataError: a scene graph is no JSON or has wrong fields.
     """
-    for path in sorted(folder.glob("*.json")):
+    for path in paths_below(folder, "*.json"):
         yield _read_scene(path, folder)
 
 

@@ -19,6 +19,7 @@ from calico.core.tables import Rejection
 from calico.data.annotations import ade20k_part_234, partimagenet
 from calico.data.annotations.annotated_image import AnnotatedImage, AnnotatedObject
 from calico.data.annotations.coco import CocoContent, read_coco, read_masks
+from calico.data.annotations.raw_json import paths_below
 from calico.data.taxonomy import categories_of
 from calico.errors import DataError
 
@@ -35,7 +36,7 @@ def read(folder: Path) -> Iterator[AnnotatedImage]:
     Raises:
         DataError: nothing of the release is there, or a file is missing or contradicts itself.
     """
-    present = sorted(path for path in folder.rglob("*.json") if path.is_file())
+    present = [path for path in paths_below(folder, "**/*.json") if path.is_file()]
     if not present:
         raise DataError(f"{folder}: holds no annotation file. Put the MixedParts release there.")
     part_files = {split: _only_file(folder, split) for split in partimagenet.SPLITS}
@@ -70,6 +71,7 @@ def _unknown(path: Path, folder: Path) -> AnnotatedImage:
 
 def _read_partimagenet(path: Path, whole_path: Path, split: str) -> Iterator[AnnotatedImage]:
     parts, wholes = read_coco(path), read_coco(whole_path)
+    partimagenet.check_categories(parts.categories, path)
     _check_names(wholes, whole_path)
     whole_ids = {image.file_name: image.id for image in wholes.images}
     for raw in parts.images:

@@ -56,16 +56,27 @@ def read(source: OwnSource, sources_path: Path) -> Iterator[AnnotatedImage]:
     _check_links(content, source, path)
     # The real path: ".." behind a link to a folder leads elsewhere than its text says.
     prefix = os.path.relpath(image_folder, Path(sources_path).resolve())
-    labels = read_labels(content.categories)
+    labels = read_labels(content.categories, path)
     for raw in content.images:
         image = _image_record(raw, source, prefix)
         yield _annotated(image, raw.id, content, labels, source)
 
 
-def read_labels(categories: Mapping[int, CocoCategory]) -> dict[int, Label]:
-    """Say of each category whether it is an object's or a part's; "_" and "_(...)" leave the names."""
+def read_labels(categories: Mapping[int, CocoCategory], path: Path) -> dict[int, Label]:
+    """Say of each category whether it is an object's or a part's; "_" and "_(...)" leave the names.
+
+    Raises:
+        DataError: nothing is left of a name; names `path`, the annotation file, and the category.
+    """
     names = {category.name for category in categories.values()}
-    return {number: _label(category, names) for number, category in categories.items()}
+    labels = {number: _label(category, names) for number, category in categories.items()}
+    for number, label in labels.items():
+        if not label.name or (":" in categories[number].name and not label.owner):
+            raise DataError(
+                f"{path}: category {number} is named {categories[number].name!r}, which names no object or "
+                "no part once '_' and '_(...)' are gone. Write an object as 'dog', its part as 'dog:head'."
+            )
+    return labels
 
 
 def split_of(image_id: str) -> str:

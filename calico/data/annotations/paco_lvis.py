@@ -69,7 +69,7 @@ def released_categories() -> Mapping[int, str]:
 
 def object_name(released: str) -> str:
     """Return the name of Table 6: "car_(automobile)" -> "car", "trash_can" -> "trash can"."""
-    return _QUALIFIER.sub("", released).replace("_", " ").strip()
+    return " ".join(_QUALIFIER.sub("", released).replace("_", " ").split())
 
 
 def part_name(released: str) -> tuple[str, str]:

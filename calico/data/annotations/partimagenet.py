@@ -10,7 +10,10 @@ The object's mask is its map where there is one, else the union of its parts. A 
 two may stand as two annotations (issue 7 of TACJu/PartImageNet); unify merges them. Names: see `synsets`.
 """
 
+import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from calico.core.images import read_label_map
@@ -20,12 +23,19 @@ from calico.core.tables import Rejection
 from calico.data.annotations.annotated_image import AnnotatedImage, AnnotatedObject, AnnotatedPart
 from calico.data.annotations.coco import CocoAnnotation, CocoCategory, CocoContent, read_coco, read_masks
 from calico.data.annotations.synsets import synset_categories, synsets
+from calico.data.taxonomy import categories_of
 from calico.errors import DataError
 
 SOURCE = "partimagenet"
 SPLITS = ("train", "val", "test")
 WHOLE_BACKGROUND = 158
 
+# Table 6 leaves these out. "Tier" is the release's own spelling of tyre.
+_LEFT_OUT = {
+    "car": ("body", "tier", "side mirror"),
+    "bicycle": ("body", "head", "seat", "tier"),
+    "bottle": ("body", "mouth"),
+}
 # Where a release keeps an image, below the folder of the data set; the first that exists counts.
 _SEG_IMAGES = ("images/{split}/{file_name}",)
 _OOD_IMAGES = (
@@ -61,6 +71,33 @@ def part_name(category: CocoCategory) -> str:
     return category.name.removeprefix(category.supercategory or "").strip().lower()
 
 
+def check_categories(categories: Mapping[int, CocoCategory], path: Path) -> None:
+    """Refuse parts that the release does not have: their names would become labels.
+
+    Raises:
+        DataError: a supercategory that no class has, or a part that Table 6 does not give it; names `path`.
+    """
+    known = _parts_by_supercategory()
+    unknown = [
+        category
+        for category in categories.values()
+        if part_name(category) not in known.get((category.supercategory or "").lower(), ())
+    ]
+    if unknown:
+        raise DataError(
+            f"{path}: {len(unknown)} categories are none of PartImageNet's parts, first {unknown[0].name!r} "
+            f"of supercategory {unknown[0].supercategory!r}. Get the file again."
+        )
+
+
+@cache
+def _parts_by_supercategory() -> Mapping[str, set[str]]:
+    parts: dict[str, set[str]] = defaultdict(set, {name: set(names) for name, names in _LEFT_OUT.items()})
+    for one in categories_of(SOURCE).values():
+        parts[one.supercategory].update(one.parts)
+    return parts
+
+
 def read_parts(
     image: ImageRecord, annotations: tuple[CocoAnnotation, ...], categories: Mapping[int, CocoCategory]
 ) -> tuple[tuple[AnnotatedPart, ...], list[Rejection]]:
@@ -75,7 +112,7 @@ def read_parts(
         category = categories[annotation.category_id]
         if annotation.id not in rles:
             continue
-        if (category.supercategory or "").lower() not in ("", supercategory):
+        if (category.supercategory or "").lower() != supercategory:
             rejections.append(
                 Rejection(SOURCE, image.image_id, str(annotation.id), "part of another supercategory")
             )
@@ -112,6 +149,7 @@ def _is_ood_release(folder: Path) -> bool:
 
 def _read_split(folder: Path, split: str, path: Path, places: tuple[str, ...]) -> Iterator[AnnotatedImage]:
     content = read_coco(path)
+    check_categories(content.categories, path)
     for raw in content.images:
         stem = PurePosixPath(raw.file_name).stem
         category = category_of(raw.file_name, path)
@@ -145,13 +183,19 @@ def _annotated(
 
 def _whole_mask(path: Path, image: ImageRecord, parts: tuple[AnnotatedPart, ...]) -> Rle | None:
     """Return the object's mask: its own map where the release has one, else the union of its parts."""
-    if not path.is_file():
+    if not os.path.lexists(path):  # a broken link is no map, but should be one
         return union([part.rle for part in parts]) if parts else None
     label_map_HW = read_label_map(path)
     if label_map_HW.shape != (image.height, image.width):
         raise DataError(
             f"{path}: the map is {label_map_HW.shape[0]} x {label_map_HW.shape[1]}, "
             f"the image {image.height} x {image.width}. Get the data set again."
+        )
+    strangers = label_map_HW[label_map_HW > WHOLE_BACKGROUND]
+    if strangers.size:
+        raise DataError(
+            f"{path}: the map holds {strangers.min()}, which is neither a class (0 to "
+            f"{WHOLE_BACKGROUND - 1}) nor {WHOLE_BACKGROUND} for background. Get the data set again."
         )
     whole = encode(label_map_HW != WHOLE_BACKGROUND)
     return whole if whole.area_px else None

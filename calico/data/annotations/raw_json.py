@@ -56,13 +56,16 @@ def read_raw(path: Path) -> Any:
         DataError: the file is missing or not JSON; names the file and the place.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        # Some programs on Windows begin a file with a byte order mark.
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: no such file. Get the data set again, or correct unify's params."
         ) from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Correct the path, or the file's permissions."
+        ) from error
     # Not JSON, not UTF-8, or a number of thousands of digits are all ValueErrors.
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file ({error}). Get the file again.") from error
@@ -78,6 +81,19 @@ def check_record(value: Any, record_type: type[RecordT], path: Path) -> RecordT:
         count = error.error_count()
         first = f" (the first {len(shown)} shown)" if count > len(shown) else ""
         raise DataError(f"{path}: {count} wrong field(s){first}: {faults}. Get the file again.") from error
+
+
+def paths_below(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches a glob pattern, sorted.
+
+    Raises:
+        DataError: a name that no table can hold, since it is not UTF-8, or that no message can show.
+    """
+    paths = sorted(folder.glob(pattern))
+    for path in paths:
+        if not str(path.relative_to(folder)).isprintable():
+            raise DataError(f"{folder}: the name of {str(path)!a} is not printable UTF-8. Rename the file.")
+    return paths
 
 
 def check_file_name(file_name: str, path: Path) -> str:

@@ -21,11 +21,11 @@ from calico.data.pairs.review import (
     PairKey,
     Verdict,
     candidates,
+    check_names,
     check_reviewed,
     read_reviewed,
 )
 from calico.data.taxonomy import CategoryParts, parts_by_category
-from calico.errors import DataError
 
 
 def curate(section: CurateSection, unify_path: Path, output_path: Path) -> dict[str, Any]:
@@ -40,15 +40,12 @@ def curate(section: CurateSection, unify_path: Path, output_path: Path) -> dict[
         The summary: candidates and kept pairs per source, decisions by rule and by review.
 
     Raises:
-        DataError: a table is missing, the reviewed list is damaged, or no pair is left.
+        DataError: a table is missing, or the reviewed list is damaged or names a category that there is not.
     """
     unify_path, output_path = Path(unify_path), Path(output_path)
-    reviewed = _reviewed_list(section)
-    pairs = decide(category_parts(unify_path), reviewed, min_jaccard=section.min_jaccard)
-    if not any(pair.is_kept for pair in pairs):
-        raise DataError(
-            f"{unify_path}: none of {len(pairs)} category pairs is comparable. Lower curate.min_jaccard."
-        )
+    parts = category_parts(unify_path)
+    reviewed = _reviewed_list(section, parts)
+    pairs = decide(parts, reviewed, min_jaccard=section.min_jaccard)
     write_category_pairs(output_path / "category_pairs.csv", pairs)
     summary = _summarize(pairs, reviewed)
     write_json(output_path / "summary.json", summary)
@@ -92,10 +89,13 @@ def decide(
     return pairs
 
 
-def _reviewed_list(section: CurateSection) -> dict[PairKey, Verdict]:
+def _reviewed_list(section: CurateSection, parts: CategoryParts) -> dict[PairKey, Verdict]:
     """Return the person's list where params name one; ours is checked against the taxonomy each time."""
     if section.reviewed is not None:
-        return read_reviewed(Path(section.reviewed))
+        path = Path(section.reviewed)
+        reviewed = read_reviewed(path)
+        check_names(reviewed, parts, path)
+        return reviewed
     reviewed = read_reviewed()
     check_reviewed(reviewed, parts_by_category(), REVIEWED_PATH)
     return reviewed

@@ -77,9 +77,7 @@ def write_pair_blocks(path: Path, blocks: Iterable[PairBlock], annotations: Anno
 
 def write_counts(folder: Path, rows: Sequence[tuple[str, str, int]]) -> None:
     """Write (kind, name, count) rows as counts.parquet, and the first of each kind as <kind>.csv, to plot."""
-    columns = {
-        name: list(column) for name, column in zip(_COUNTS.names, zip(*rows, strict=True), strict=True)
-    }
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(_COUNTS.names)}
     table = pa.Table.from_pydict(columns, schema=_COUNTS)
     with atomic_path(folder / "counts.parquet") as temporary:
         pq.write_table(table, temporary)
@@ -104,8 +102,10 @@ class _Names:
             "object": annotations.object_ids,
             "part": annotations.part_ids,
         }
-        # What follows the first slash: the id without its source.
-        self._local_images = pc.replace_substring_regex(annotations.image_ids, r"^[^/]*/", "")
+        # What follows the first slash: the id without its source. A pair's id joins two of them by a dash, so
+        # that a dash in the name of a person's own photograph is written otherwise.
+        local = pc.replace_substring_regex(annotations.image_ids, r"^[^/]*/", "")
+        self._local_images = pc.replace_substring(pc.replace_substring(local, "%", "%25"), "-", "%2D")
         self._sources = annotations.sources
         self._object_label = annotations.object_category
         self._part_label = part_labels.indices.to_numpy() + len(categories)

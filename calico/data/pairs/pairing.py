@@ -123,7 +123,7 @@ def make_pairs(
         cell = _Filling(pairing, group, finder, task, rng).fill(quota)
         pairing.num_pairs += len(cell.images)
         yield cell
-    if any(quota for _, _, quota in cells) and not pairing.num_pairs:
+    if any(section.num_pairs.of(split, task) for task in TASKS) and not pairing.num_pairs:
         raise DataError(
             f"split '{split}' of {', '.join(sources) or 'no source'} gives no image pair; rejected: "
             f"{dict(pairing.rejected)}. Add images or raise pair.max_targets."

@@ -45,8 +45,8 @@ def read_reviewed(path: Path = REVIEWED_PATH) -> dict[PairKey, Verdict]:
     """Read a reviewed list: csv with source, category_a, category_b, common_parts (a;b), keep and reason.
 
     Raises:
-        DataError: missing columns, `keep` neither yes nor no, no reason, a pair out of order or twice; names
-            the line.
+        DataError: missing columns, no pair, `keep` neither yes nor no, no reason, a pair out of order or
+            twice; names the line.
     """
     reviewed: dict[PairKey, Verdict] = {}
     for line, row in enumerate(read_csv(path, _REVIEWED_COLUMNS), start=2):
@@ -56,8 +56,12 @@ def read_reviewed(path: Path = REVIEWED_PATH) -> dict[PairKey, Verdict]:
                 f"{path}: line {line}: keep must be yes or no, with a reason, category_a before category_b, "
                 f"and each pair once; found {','.join(row.values())!r}."
             )
-        common = tuple(row["common_parts"].split(";"))
+        common = tuple(sorted(row["common_parts"].split(";")))
         reviewed[key] = Verdict(common, YES_NO[row["keep"]], row["reason"])
+    if not reviewed:
+        raise DataError(
+            f"{path}: holds no pair. Columns are {', '.join(_REVIEWED_COLUMNS)}, as in {REVIEWED_PATH.name}."
+        )
     return reviewed
 
 
@@ -83,17 +87,38 @@ def check_reviewed(reviewed: Mapping[PairKey, Verdict], parts: CategoryParts, pa
     _refuse(path, "listed with other common parts than the taxonomy's", other)
 
 
+def check_names(reviewed: Mapping[PairKey, Verdict], found: CategoryParts, path: Path) -> None:
+    """Check that a person's list names only categories that there are: a misspelt pair would do nothing.
+
+    Args:
+        found: categories with parts of the unified data, by source.
+        path: of the list, for messages.
+
+    Raises:
+        DataError: a category is neither in Table 6 nor among those found.
+    """
+    table = parts_by_category()
+    known = {source: {*table.get(source, ()), *found.get(source, ())} for source in {*table, *found}}
+    unknown = {key for key in reviewed if not set(key[1:]) <= known.get(key[0], set())}
+    _refuse(path, "of a category that neither Table 6 nor your data has in that source", unknown)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Check a list against the taxonomy and say what it holds; exit with 2 where it is wrong."""
     path = Path(arguments[0]) if arguments else REVIEWED_PATH
     try:
         reviewed = read_reviewed(path)
-        check_reviewed(reviewed, parts_by_category(), path)
+        others = sorted({source for source, _, _ in reviewed} - parts_by_category().keys())
+        ours = {key: verdict for key, verdict in reviewed.items() if key[0] not in others}
+        check_reviewed(ours, parts_by_category(), path)
     except CalicoError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from error
-    num_kept = sum(verdict.is_kept for verdict in reviewed.values())
-    sys.stdout.write(f"{path}: {len(reviewed)} candidate pairs, {num_kept} kept, all as in the taxonomy.\n")
+    num_kept = sum(verdict.is_kept for verdict in ours.values())
+    sys.stdout.write(f"{path}: {len(ours)} candidate pairs, {num_kept} kept, all as in the taxonomy.\n")
+    if others:
+        number = len(reviewed) - len(ours)
+        sys.stdout.write(f"{number} more of {', '.join(others)}: the stage curate knows their categories.\n")
 
 
 def _refuse(path: Path, fault: str, keys: set[PairKey]) -> None:

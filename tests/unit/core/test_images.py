@@ -122,6 +122,23 @@ def test_colour_picture_is_no_label_map(tmp_path: Path) -> None:
         images.read_label_map(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("form", ["JPEG", "GIF", "TIFF"])
+def test_label_map_is_a_png(form: str, tmp_path: Path) -> None:
+    """JPEG changes ids; TIFF may hold numbers below zero, or none."""
+    numbers_HW = np.full((2, 2), -1.0, dtype=np.float32)
+    picture = Image.fromarray(numbers_HW) if form == "TIFF" else Image.new("L", (2, 2))
+    picture.save(tmp_path / "a.png", format=form)
+    with pytest.raises(DataError, match=r"a\.png: not a readable PNG .* Get it again, or save it as PNG"):
+        images.read_label_map(tmp_path / "a.png")
+
+
+def test_no_other_program_is_started_for_a_picture(tmp_path: Path) -> None:
+    """Pillow hands EPS to Ghostscript."""
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 8\n%%EndComments\n")
+    with pytest.raises(DataError, match=r"a\.jpg: not a readable image \(cannot identify image file"):
+        images.read_image(tmp_path / "a.jpg")
+
+
 def test_16_bits_keep_their_shades(tmp_path: Path) -> None:
     shades_HW = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
     Image.fromarray(shades_HW).save(tmp_path / "a.png")

@@ -105,6 +105,12 @@ def test_damaged_json_is_named_and_not_to_be_deleted(tmp_path: Path) -> None:
         read_coco(tmp_path)
 
 
+def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = write(tmp_path, coco())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_coco(path) == read_coco(write(tmp_path, coco()))
+
+
 def test_named_link_takes_the_place_of_pacos(tmp_path: Path) -> None:
     path = write(tmp_path, coco(annotations=[ANNOTATION | {"parent": 9}]))
     assert read_coco(path).annotations[1][0].obj_ann_id == 5

@@ -1,6 +1,7 @@
 """calico.data.annotations.grand: phrases where the caption has them, masks of what they name."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,14 @@ def test_damaged_object_is_counted_and_its_phrase_too(tmp_path: Path) -> None:
 def test_other_json_is_refused(content: Any, match: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"sa_1\.json: .*{match}"):
         read(tmp_path, content)
+
+
+@pytest.mark.parametrize("name", [b"sa_\xff.json", b"sa_1\n.json"])
+def test_name_that_no_table_can_hold_is_refused(name: bytes, tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/" + name, "w") as stream:
+        json.dump({"sa_1.jpg": scene()}, stream)
+    with pytest.raises(DataError, match=r"the name of .*sa_.*json. is not printable UTF-8\. Rename the file"):
+        list(grand.read(tmp_path))
 
 
 def test_synthetic_scene_graph_reads_back_to_the_drawn_masks(tmp_path: Path) -> None:

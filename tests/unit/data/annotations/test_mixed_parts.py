@@ -1,6 +1,7 @@
 """calico.data.annotations.mixed_parts: the published release, as far as its card tells its form."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,12 @@ def test_release_becomes_tables_with_the_images_of_its_sources(release: Path, tm
             "part of another supercategory",
         ),
     ]
+
+
+def test_name_that_no_table_can_hold_is_refused(release: Path) -> None:
+    open(os.fsencode(release) + b"/pairs_\xff.json", "w").close()
+    with pytest.raises(DataError, match=r"mixed_parts: the name of '.*pairs_.*json' is not printable UTF-8"):
+        list(mixed_parts.read(release))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from calico.core.files import read_json
 from calico.core.images import read_image
 from calico.core.tokens import TASKS
 from calico.data.annotations import own_coco
+from calico.data.annotations.coco import CocoCategory
 from calico.data.annotations.unify import unify
 from calico.data.pairs.curate import curate
 from calico.data.pairs.pairing import pair
@@ -134,6 +135,23 @@ def test_wrong_params_are_named(write: Any, tmp_path: Path) -> None:
             write(rows, name=name)
     with pytest.raises(ValidationError, match="pattern"):
         write(rows, name="../up")
+
+
+@pytest.mark.parametrize("name", ["toy:", ":ear", "_", "_(toy)", "toy: _", "_(toy):ear"])
+def test_a_name_of_which_nothing_is_left_is_refused(name: str, write: Any, tmp_path: Path) -> None:
+    source = write([])
+    content = read_json(Path(source.annotations))
+    content["categories"].append({"id": 9, "name": name})
+    Path(source.annotations).write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"toys\.json: category 9 is named .*Write an object as 'dog'"):
+        read(source, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["toy__dog : left_  ear", " toy_(a)_dog:left_ear "])
+def test_stray_blanks_leave_the_names(name: str) -> None:
+    """A label with two blanks in a row does not come back from an answer."""
+    labels = own_coco.read_labels({1: CocoCategory(id=1, name=name)}, Path("toys.json"))
+    assert labels == {1: own_coco.Label("left ear", True, "toy dog")}
 
 
 def test_image_folder_behind_a_link_is_found(write: Any, tmp_path: Path) -> None:

@@ -76,6 +76,34 @@ def test_map_of_the_object_counts_where_there_is_one(release: Path) -> None:
         list(partimagenet.read(release))
 
 
+def test_map_that_is_no_file_is_refused(release: Path) -> None:
+    write_split(release, "val", ["n02085782_1.JPEG"], [part(1, 0, [SQUARE])])
+    (release / "annotations" / "val_whole").mkdir()
+    path = release / "annotations" / "val_whole" / "n02085782_1.png"
+    path.symlink_to(release / "gone.png")
+    with pytest.raises(DataError, match=r"n02085782_1\.png: no such image file"):
+        list(partimagenet.read(release))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=r"n02085782_1\.png: not a readable PNG"):
+        list(partimagenet.read(release))
+
+
+@pytest.mark.parametrize("value", [159, 255])
+def test_map_with_another_class_is_refused(value: int, release: Path) -> None:
+    """A mask of 0 and 255 would make the whole image the object."""
+    write_split(release, "val", ["n02085782_1.JPEG"], [part(1, 0, [SQUARE])])
+    (release / "annotations" / "val_whole").mkdir()
+    label_map_HW = np.zeros((5, 7), dtype=np.uint8)
+    label_map_HW[:4] = value
+    Image.fromarray(label_map_HW).save(release / "annotations" / "val_whole" / "n02085782_1.png")
+    with pytest.raises(
+        DataError,
+        match=rf"n02085782_1\.png: the map holds {value}, which is neither a class \(0 to 157\)",
+    ):
+        list(partimagenet.read(release))
+
+
 def test_classes_without_a_category_and_empty_images_are_counted(release: Path) -> None:
     names = ["n02701002_5.JPEG", "n02085782_2.JPEG"]
     write_split(release, "train", names, [part(1, 0, [SQUARE]), part(2, 1, [[1, 1]]), part(3, 1, [])])
@@ -111,6 +139,45 @@ def test_missing_annotation_file_is_named(release: Path) -> None:
 )
 def test_part_names_are_bare(name: str, supercategory: str, expected: str) -> None:
     assert partimagenet.part_name(CocoCategory(id=0, name=name, supercategory=supercategory)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "supercategory"),
+    [
+        ("Quadruped", "Quadruped"),
+        ("Quadruped Haed", "Quadruped"),
+        ("Quadruped Head", None),
+        ("Quadruped Head", "Biped"),
+        ("Snake Tail", "Snake"),
+        ("Head", "Lamp"),
+        ("Bottle Cap", "Bottle"),
+    ],
+)
+def test_part_that_the_release_lacks_is_refused(name: str, supercategory: str | None, release: Path) -> None:
+    path = release / "annotations" / "test" / "test.json"
+    stranger = {"id": 7, "name": name, "supercategory": supercategory}
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": [*CATEGORIES, stranger]}))
+    with pytest.raises(
+        DataError, match=rf"test\.json: 1 categories are none of PartImageNet's parts, first '{name}'"
+    ):
+        list(partimagenet.read(release))
+
+
+def test_the_releases_40_parts_are_accepted() -> None:
+    """Source: the categories of the release, as VLPart and PartGLEE list them."""
+    names = {
+        "Quadruped": "Head Body Foot Tail", "Biped": "Head Body Hand Foot Tail", "Fish": "Head Body Fin Tail",
+        "Bird": "Head Body Wing Foot Tail", "Snake": "Head Body", "Reptile": "Head Body Foot Tail",
+        "Car": "Body Tier Side_Mirror", "Bicycle": "Body Head Seat Tier", "Boat": "Body Sail",
+        "Aeroplane": "Head Body Engine Wing Tail", "Bottle": "Mouth Body",
+    }  # fmt: skip
+    pairs = [(group, part.replace("_", " ")) for group, parts in names.items() for part in parts.split()]
+    categories = {
+        number: CocoCategory(id=number, name=f"{group} {part}", supercategory=group)
+        for number, (group, part) in enumerate(pairs)
+    }
+    assert len(categories) == 40
+    partimagenet.check_categories(categories, Path("train.json"))
 
 
 def test_synthetic_release_reads_back_to_the_drawn_masks(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calico.config import CurateSection
+from calico.config import CurateSection, PairSection
 from calico.core import masks, tables
 from calico.core.files import read_json
 from calico.core.records import ImageRecord, ObjectInstance, PartInstance
 from calico.data.pairs.category_pairs import CategoryPair, read_category_pairs, write_category_pairs
 from calico.data.pairs.curate import category_parts, curate, decide
+from calico.data.pairs.pairing import pair
 from calico.data.pairs.review import Verdict, read_reviewed
 from calico.errors import DataError
 
@@ -80,10 +81,8 @@ def test_our_review_covers_the_drawn_categories() -> None:
     reviewed = read_reviewed()
     candidates = decide(parts, reviewed, min_jaccard=0.2)
     assert all(pair.reason.startswith("reviewed: ") for pair in candidates)
-    kept = {pair.source: 0 for pair in candidates}
-    for pair in candidates:
-        kept[pair.source] += pair.is_kept
-    assert all(kept.values())
+    sources = {pair.source for pair in candidates}
+    assert {pair.source for pair in candidates if pair.is_kept} == sources
 
 
 def write_tables(folder: Path) -> None:
@@ -116,11 +115,17 @@ def test_stage_reads_tables_and_writes_its_files(tmp_path: Path) -> None:
     assert pair == CategoryPair("a", "dog", "snake", ("head",), 0.5, True, "rule: keep from Jaccard 0.5 on")
 
 
-def test_no_comparable_pair_is_an_error(tmp_path: Path) -> None:
+def test_categories_that_share_nothing_leave_pairs_of_one_category(tmp_path: Path) -> None:
+    """A category can always be compared with itself; a person may bring only one."""
     write_tables(tmp_path / "unify")
-    with pytest.raises(DataError, match="none of 1 category pairs is comparable"):
-        curate(CurateSection(reviewed=None, min_jaccard=0.6), tmp_path / "unify", tmp_path / "curate")
-    assert not (tmp_path / "curate").exists()
+    section = CurateSection(reviewed=None, min_jaccard=0.6)
+    summary = curate(section, tmp_path / "unify", tmp_path / "curate")
+    assert (summary["num_candidates"], summary["num_kept"], summary["dropped_by_rule"]) == (1, 0, 1)
+    pairs = {"train": {"common_objects": 1, "common_parts": 0, "unique_parts": 1}, "val": 0, "test": 0}
+    values = PairSection.model_validate({"seed": 1, "num_pairs": pairs, "max_targets": 4})
+    pair(values, tmp_path / "unify", tmp_path / "curate", tmp_path / "pair")
+    found = tables.read_pairs(tmp_path / "pair" / "train.parquet")
+    assert [set(one.image_ids) for one in found] == [{"a/1", "a/2"}] * 2
 
 
 def test_a_persons_own_list_takes_the_place_of_ours(tmp_path: Path) -> None:
@@ -134,6 +139,9 @@ def test_a_persons_own_list_takes_the_place_of_ours(tmp_path: Path) -> None:
     assert (summary["kept_by_review"], summary["kept_by_rule"]) == (1, 0)
     (pair,) = read_category_pairs(tmp_path / "curate" / "category_pairs.csv")
     assert pair.reason == "reviewed: I say so"
+    own_path.write_text(own_path.read_text().replace("snake", "snke"))
+    with pytest.raises(DataError, match=r"own\.csv: 1 pairs are of a category .* 'dog' and 'snke' of a"):
+        curate(section, tmp_path / "unify", tmp_path / "curate")
     with pytest.raises(DataError, match=r"absent\.csv: cannot be read \(No such file"):
         curate(
             CurateSection(reviewed=str(tmp_path / "absent.csv"), min_jaccard=1.0),

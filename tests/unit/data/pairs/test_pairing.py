@@ -117,6 +117,21 @@ def test_no_image_is_in_two_splits_and_no_pair_twice(samples: Samples) -> None:
                 assert seen.setdefault(image_id, split) == split
 
 
+@pytest.mark.parametrize("names", [("x", "x-1", "1-2", "2"), ("x", "x%2D1", "x-1", "1%2D2", "1-2", "2")])
+def test_dashes_in_names_leave_the_ids_of_pairs_distinct(names: tuple[str, ...], tmp_path: Path) -> None:
+    """Joined by a dash alone, (x, 1-2) and (x-1, 2) would be one pair."""
+    rle = masks.encode(np.ones((8, 8), dtype=bool))
+    images = [ImageRecord(f"a/{name}", "a", f"{name}.jpg", 8, 8, "train") for name in names]
+    objects = [ObjectInstance(f"{one.image_id}#0", one.image_id, "dog", rle) for one in images]
+    parts = [
+        PartInstance(f"{one.object_id}/head", one.object_id, one.image_id, "head", rle) for one in objects
+    ]
+    num_pairs = {"train": {"common_objects": 99, "common_parts": 0, "unique_parts": 0}, "val": 0, "test": 0}
+    for seed in range(8):
+        found, _ = run(tmp_path / str(seed), (images, objects, parts), num_pairs=num_pairs, seed=seed)
+        assert len({sample.pair_id for sample in found["train"]}) == len(names) * (len(names) - 1) // 2
+
+
 def test_targets_are_instances_of_their_images(samples: Samples) -> None:
     _, objects, parts = make_tables()
     image_of = {one.object_id: one.image_id for one in objects}
@@ -197,6 +212,21 @@ def test_split_without_any_pair_is_an_error(tmp_path: Path) -> None:
     images = [replace(image, split="train") if image.split == "test" else image for image in images]
     with pytest.raises(DataError, match=r"split 'test' of a, b gives no image pair; rejected: \{"):
         run(tmp_path, (images, objects, parts))
+
+
+def test_data_without_an_object_is_an_error(tmp_path: Path) -> None:
+    images, _, _ = make_tables()
+    for name, unified in {"bare": (images, [], []), "empty": ([], [], [])}.items():
+        with pytest.raises(DataError, match=r"split 'train' of no source gives no image pair; .* Add images"):
+            run(tmp_path / name, unified)
+
+
+def test_no_pair_asked_for_is_no_error(tmp_path: Path) -> None:
+    num_pairs = {"train": dict.fromkeys(TASKS, 0), "val": 0, "test": 0}
+    found, statistics = run(tmp_path, make_tables(), num_pairs=num_pairs)
+    assert found == {"train": [], "val": [], "test": []}
+    assert statistics["all"]["num_pairs"] == 0
+    assert verify_manifest(tmp_path / "pair")
 
 
 @pytest.mark.parametrize(

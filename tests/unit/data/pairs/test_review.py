@@ -11,6 +11,7 @@ from calico.data.pairs.review import (
     PairKey,
     Verdict,
     candidates,
+    check_names,
     check_reviewed,
     main,
     read_reviewed,
@@ -87,6 +88,22 @@ def test_damaged_list_is_named_with_its_line(content: str, match: str, tmp_path:
         read_reviewed(tmp_path / "reviewed.csv")
 
 
+@pytest.mark.parametrize("content", ["", "\n", HEADER, HEADER + "\n\n"])
+def test_list_without_a_pair_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "reviewed.csv").write_text(content)
+    with pytest.raises(DataError, match=r"reviewed\.csv: holds no pair\. Columns are source, category_a"):
+        read_reviewed(tmp_path / "reviewed.csv")
+
+
+def test_list_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    """Excel begins with a byte order mark and ends lines as Windows does; the parts stand in any order."""
+    text = HEADER + "a,dog,snake,tail;head,yes,ok\n"
+    (tmp_path / "reviewed.csv").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert read_reviewed(tmp_path / "reviewed.csv") == {
+        ("a", "dog", "snake"): Verdict(("head", "tail"), True, "ok")
+    }
+
+
 PARTS = {"a": {"dog": {"head", "tail"}, "snake": {"head"}, "mug": {"handle"}}}
 GOOD = {("a", "dog", "snake"): Verdict(("head",), True, "animals")}
 
@@ -109,6 +126,26 @@ def test_list_that_is_not_the_taxonomys_is_refused(reviewed: dict[PairKey, Verdi
     check_reviewed(GOOD, PARTS, Path("own.csv"))
     with pytest.raises(DataError, match=rf"own\.csv: {match}"):
         check_reviewed(reviewed, PARTS, Path("own.csv"))
+
+
+@pytest.mark.parametrize(
+    "key", [("a", "dgo", "snake"), ("b", "dog", "snake"), ("a", "dog", "snake "), (PACO, "mug", "spon")]
+)
+def test_misspelt_category_of_a_persons_list_is_named(key: PairKey) -> None:
+    good = GOOD | {(PACO, "mug", "spoon"): GOOD["a", "dog", "snake"]}
+    check_names(good, PARTS, Path("own.csv"))
+    with pytest.raises(DataError, match=rf"own\.csv: 1 pairs are of a category .* '{key[1]}' and '{key[2]}'"):
+        check_names(good | {key: GOOD["a", "dog", "snake"]}, PARTS, Path("own.csv"))
+
+
+def test_command_leaves_a_persons_own_categories_to_curate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.csv").write_text(REVIEWED_PATH.read_text() + "kitchen,pan,pot,handle,yes,mine\n")
+    main([str(tmp_path / "own.csv")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("own.csv: 1885 candidate pairs, 849 kept, all as in the taxonomy.")
+    assert lines[1] == "1 more of kitchen: the stage curate knows their categories."
 
 
 def test_command_checks_ours_or_another_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
