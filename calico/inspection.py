@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from calico.config import Config
+from calico.core.files import PARQUET_DAMAGE, one_line
 from calico.core.images import read_image
 from calico.core.masks import Rle, decode
 from calico.core.pair_rows import PairTable, rows_path
@@ -224,8 +225,10 @@ def _column(path: Path, name: str) -> pa.ChunkedArray:
         raise DataError(
             f"{path}: no column '{name}'. Another version wrote it; run its stage again."
         ) from error
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Delete it, run its stage again.") from error
+    except PARQUET_DAMAGE as error:
+        raise DataError(
+            f"{path}: cannot be read ({one_line(error)}). Delete it, run its stage again."
+        ) from error
 
 
 def _rows(path: Path, key: str, ids: set[str], columns: list[str]) -> pa.Table:
@@ -239,8 +242,10 @@ def _rows(path: Path, key: str, ids: set[str], columns: list[str]) -> pa.Table:
         )
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Run the stage 'unify'.") from error
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Delete it, run its stage again.") from error
+    except PARQUET_DAMAGE as error:
+        raise DataError(
+            f"{path}: cannot be read ({one_line(error)}). Delete it, run its stage again."
+        ) from error
 
 
 def _file_name(place: PairPlace, sample: PairSample) -> str:

@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 
 from calico.errors import DataError
 
+# What pyarrow raises on a damaged parquet file.
+PARQUET_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 _TEMPORARY_SUFFIX = ".calico-partial"
 _HASH_BLOCK_BYTES = 1 << 20
 
@@ -153,14 +155,21 @@ def read_parquet(path: Path) -> list[dict[str, Any]]:
     """Read all rows of a parquet file as dictionaries.
 
     Raises:
-        DataError: the file is missing or not parquet.
+        DataError: the file is missing, not parquet, or holds text that is not UTF-8.
     """
     try:
-        return pq.read_table(path).to_pylist()
+        return pq.ParquetFile(path).read().to_pylist()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a parquet file ({error}). Delete it, run its stage again.") from error
+    except PARQUET_DAMAGE as error:
+        raise DataError(
+            f"{path}: not a parquet file ({one_line(error)}). Delete it, run its stage again."
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's text without line breaks, cut where it becomes long."""
+    return " ".join(str(error).split())[:200]
 
 
 def sha256_of(path: Path) -> str:

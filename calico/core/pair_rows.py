@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from calico.core.files import atomic_path
+from calico.core.files import PARQUET_DAMAGE, atomic_path, one_line
 from calico.core.records import PairSample, Target
 from calico.errors import DataError
 
@@ -260,5 +260,7 @@ def _read_names(path: Path) -> dict[str, pa.Array]:
         return {kind: names.filter(pc.equal(kinds, kind)) for kind in KINDS}
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a parquet file ({error}). Delete it, run its stage again.") from error
+    except PARQUET_DAMAGE as error:
+        raise DataError(
+            f"{path}: not a parquet file ({one_line(error)}). Delete it, run its stage again."
+        ) from error

@@ -4,14 +4,15 @@ A table is written atomically and read strictly: other columns than the schema's
 stored as COCO's compressed run lengths with their size.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from calico.core.files import read_parquet, write_parquet
+from calico.core.files import PARQUET_DAMAGE, one_line, write_parquet
 from calico.core.masks import Rle, box_xyxy
 from calico.core.pair_rows import rows_path, write_rows
 from calico.core.records import (
@@ -110,7 +111,7 @@ def read_images(path: Path) -> list[ImageRecord]:
     """Read the images of all sources.
 
     Raises:
-        DataError: the file is missing, is not parquet or has other columns; so for every reader here.
+        DataError: as `read_table`; so for every reader here.
     """
     return [ImageRecord(**row) for row in _read(path, IMAGES)]
 
@@ -229,13 +230,61 @@ def write_answers(path: Path, answers: Iterable[Answer]) -> None:
     write_parquet(path, [vars(answer) for answer in answers], ANSWERS)
 
 
-def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    rows = read_parquet(path)
-    if rows and set(rows[0]) != set(schema.names):
+def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or some of its columns, whole and with the types of the schema.
+
+    Raises:
+        DataError: the file is missing or no parquet, has other columns, values of other types or text that is
+            not UTF-8, or empty cells.
+    """
+    names = list(columns or schema.names)
+    try:
+        file = pq.ParquetFile(path)
+        found = file.schema_arrow.names
+        table = file.read(columns=names) if sorted(found) == sorted(schema.names) else None
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
+    except PARQUET_DAMAGE as error:
         raise DataError(
-            f"{path}: columns are {', '.join(rows[0])}, expected {', '.join(schema.names)}. "
+            f"{path}: not a parquet file ({one_line(error)}). Delete it, run its stage again."
+        ) from error
+    if table is None:
+        raise DataError(
+            f"{path}: columns are {', '.join(found)}, expected {', '.join(schema.names)}. "
             "Another version wrote it; run its stage again."
         )
+    try:
+        table = table.select(names).cast(pa.schema([schema.field(name) for name in names]))
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{path}: wrong values ({one_line(error)}). Delete it, run its stage again."
+        ) from error
+    for column in (gap for name in names for gap in gaps(table[name], name)):
+        raise DataError(f"{path}: column {column} has empty cells. Delete it, run its stage again.")
+    return table
+
+
+def gaps(column: Any, name: str) -> Iterator[str]:
+    """Yield the name of each column, also inside lists and structures, that has empty cells.
+
+    Only `targets.part_id` may have them: an object has no part.
+    """
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    if name == "targets.part_id":
+        return
+    if any(chunk.null_count for chunk in chunks):
+        yield name
+    for chunk in chunks:
+        if pa.types.is_list(chunk.type) or pa.types.is_fixed_size_list(chunk.type):
+            yield from gaps(chunk.flatten(), name)
+        elif pa.types.is_struct(chunk.type):
+            for index, field in enumerate(chunk.type):
+                yield from gaps(chunk.field(index), f"{name}.{field.name}")
+
+
+def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_table(path, schema).to_pylist()
     return rows
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from calico.config import EvaluateSection
 from calico.core import tables
-from calico.core.files import write_json
+from calico.core.files import PARQUET_DAMAGE, write_json
 from calico.core.records import PairSample, PredictedMask
 from calico.core.tokens import TASKS
 from calico.errors import DataError
@@ -150,7 +150,7 @@ def _check_table(path: Path, schema: pa.Schema, kind: str, *, may_miss: Sequence
         found = pq.read_table(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Check the path.") from error
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_DAMAGE as error:
         raise DataError(
             f"{path}: not a parquet file ({_first_line(error)}). Give a file of {kind}."
         ) from error

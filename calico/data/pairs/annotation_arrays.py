@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from calico.core.records import part_label
+from calico.core.tables import IMAGES, OBJECTS, PARTS, read_table
 from calico.errors import DataError
 
 _OBJECT_COLUMNS = ("object_id", "image_id", "category", "box_xyxy")
@@ -73,9 +73,9 @@ def read_annotations(unify_path: Path) -> AnnotationArrays:
     Raises:
         DataError: a table is missing or damaged, or an object or a part belongs to nothing; names the id.
     """
-    images = _read(unify_path / "images.parquet", ("image_id", "source", "split"))
-    objects = _read(unify_path / "objects.parquet", _OBJECT_COLUMNS)
-    parts = _read(unify_path / "parts.parquet", ("part_id", "object_id", "category"))
+    images = _read(unify_path / "images.parquet", IMAGES, ("image_id", "source", "split"))
+    objects = _read(unify_path / "objects.parquet", OBJECTS, _OBJECT_COLUMNS)
+    parts = _read(unify_path / "parts.parquet", PARTS, ("part_id", "object_id", "category"))
     object_image = _rows(objects, "image_id", images, unify_path / "objects.parquet")
     object_order = _left_to_right(objects, object_image)
     objects = objects.select(["object_id", "category"]).take(pa.array(object_order))
@@ -105,18 +105,8 @@ def read_annotations(unify_path: Path) -> AnnotationArrays:
     )
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> pa.RecordBatch:
-    try:
-        table = pq.ParquetFile(path).read(columns=list(columns))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file. Run the stage 'unify'.") from error
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a parquet file ({error}). Delete it, run its stage again.") from error
-    if set(table.column_names) != set(columns):
-        raise DataError(
-            f"{path}: columns are {', '.join(table.column_names)}, expected {', '.join(columns)}. "
-            "Another version wrote it; run its stage again."
-        )
+def _read(path: Path, schema: pa.Schema, columns: tuple[str, ...]) -> pa.RecordBatch:
+    table = read_table(path, schema, columns)
     return pa.RecordBatch.from_arrays([_one_array(table[name]) for name in columns], names=list(columns))
 
 

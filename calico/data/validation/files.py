@@ -4,14 +4,13 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from calico.config import UnifySection
-from calico.core.files import read_json, sha256_of
-from calico.core.tables import CAPTIONS, IMAGES, OBJECTS, PAIRS, PARTS
+from calico.core.files import PARQUET_DAMAGE, one_line, read_json, sha256_of
+from calico.core.tables import CAPTIONS, IMAGES, OBJECTS, PAIRS, PARTS, gaps
 from calico.data.validation.rules import Rule, RuleBook
 from calico.errors import DataError
 
@@ -94,8 +93,8 @@ def read_unified(artifacts_path: Path, rule: Rule) -> dict[str, pa.Table]:
             table = file.read(use_threads=False) if file else None
             if table is not None and _is_whole(table, place, rule):
                 found[name] = table
-        except (pa.ArrowException, OSError) as error:
-            rule.violate(f"{place}: cannot be read ({_first_line(error)}).")
+        except PARQUET_DAMAGE as error:
+            rule.violate(f"{place}: cannot be read ({one_line(error)}).")
     return found
 
 
@@ -109,16 +108,16 @@ def pair_batches(artifacts_path: Path, split: str, rule: Rule) -> Iterator[tuple
             if _is_whole(batch, place, rule):
                 yield start, batch
             start += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        rule.violate(f"{place}: cannot be read ({_first_line(error)}).")
+    except PARQUET_DAMAGE as error:
+        rule.violate(f"{place}: cannot be read ({one_line(error)}).")
 
 
 def _open(path: Path, place: str, schema: pa.Schema, rule: Rule) -> pq.ParquetFile | None:
     rule.count(len(schema))
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        rule.violate(f"{place}: not a parquet file ({_first_line(error)}).")
+    except PARQUET_DAMAGE as error:
+        rule.violate(f"{place}: not a parquet file ({one_line(error)}).")
         return None
     if not file.schema_arrow.equals(schema):
         found = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
@@ -133,26 +132,7 @@ def _open(path: Path, place: str, schema: pa.Schema, rule: Rule) -> pq.ParquetFi
 def _is_whole(rows: pa.Table | pa.RecordBatch, place: str, rule: Rule) -> bool:
     """Tell whether the rows are sound and without gaps; only an object target has no part."""
     rows.validate(full=True)
-    gaps = [path for name in rows.column_names for path in _gaps(rows[name], name)]
-    for path in gaps:
+    found = [path for name in rows.column_names for path in gaps(rows[name], name)]
+    for path in found:
         rule.violate(f"{place}: column {path} has empty cells.")
-    return not gaps
-
-
-def _gaps(column: Any, path: str) -> Iterator[str]:
-    """Yield the path of each column, also inside lists and structures, that has nulls."""
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    if path == "targets.part_id":
-        return
-    if any(chunk.null_count for chunk in chunks):
-        yield path
-    for chunk in chunks:
-        if pa.types.is_list(chunk.type) or pa.types.is_fixed_size_list(chunk.type):
-            yield from _gaps(chunk.flatten(), path)
-        elif pa.types.is_struct(chunk.type):
-            for index, field in enumerate(chunk.type):
-                yield from _gaps(chunk.field(index), f"{path}.{field.name}")
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return not found

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from calico.core.files import PARQUET_DAMAGE
 from calico.core.pair_rows import PairTable, rows_path
 from calico.core.records import PairSample, Target
 from calico.core.tokens import TASKS
@@ -160,7 +161,7 @@ class _Rows:
             num_pairs = pq.ParquetFile(path).metadata.num_rows
             if len(self._table) != num_pairs:
                 rule.violate(f"{self._place}: {len(self._table)} rows, {path.name} has {num_pairs}.")
-        except (DataError, pa.ArrowException, OSError) as error:
+        except (DataError, *PARQUET_DAMAGE) as error:
             rule.violate(f"{self._place}: cannot be compared ({error}).")
 
     def compare(self, number: int, pair: PairSample) -> None:

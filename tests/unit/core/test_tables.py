@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from calico.core import masks, tables
+from calico.core import files, masks, tables
 from calico.core.records import (
     Answer,
     ImageRecord,
@@ -61,7 +63,7 @@ def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_area_is_stored(tmp_path: Path) -> None:
     tables.write_objects(tmp_path / "objects.parquet", CONTENTS["objects"])
-    stored = tables.read_parquet(tmp_path / "objects.parquet")
+    stored = files.read_parquet(tmp_path / "objects.parquet")
     assert [row["area_px"] for row in stored] == [5, 0]
 
 
@@ -71,6 +73,48 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
         DataError, match="columns are pair_id, task, text, num_malformed, faults, expected image_id"
     ):
         tables.read_images(tmp_path / "images.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("pair_id", pa.array([None, "p2"]), "column pair_id has empty cells"),
+        ("pair_id", pa.array([[1], [2]]), "wrong values .*[Uu]nsupported cast"),
+        ("pair_id", pa.array([b"\xff", b"p2"]).cast(pa.string(), safe=False), "wrong values .*UTF"),
+        ("image_ids", pa.array([["a/1", None], []]), "column image_ids has empty cells"),
+        ("image_ids", pa.array([None, []], pa.list_(pa.string())), "column image_ids has empty cells"),
+        ("targets", pa.array([[], [None]], tables.PAIRS.field("targets").type), "column targets has"),
+        (
+            "targets",
+            pa.array([[{"image_index": 0, "label": None}], []], tables.PAIRS.field("targets").type),
+            r"column targets\.label has empty cells",
+        ),
+    ],
+)
+def test_wrong_values_are_refused(column: str, values: pa.Array, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.parquet"
+    tables.write_pairs(path, CONTENTS["pairs"])
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index(column), column, values), path)
+    with pytest.raises(DataError, match=rf"pairs\.parquet: {message}.*Delete it, run its stage again"):
+        tables.read_pairs(path)
+
+
+def test_any_changed_byte_is_harmless_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "parts.parquet"
+    tables.write_parts(path, CONTENTS["parts"] * 20)
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    faults: list[str] = []
+    for place in rng.permutation(len(content))[:300].tolist():
+        changed = bytearray(content)
+        changed[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(changed)
+        try:
+            tables.read_parts(path)
+        except DataError as error:
+            faults.append(str(error))
+    assert len(faults) > 50
+    assert all(str(path) in fault and "\n" not in fault for fault in faults)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
