@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from calico.config import load_config
-from calico.core.tokens import TASKS
 from calico.evaluation.evaluate import evaluate
 from calico.stage_end import exit_on_error
 from calico.tracking import stage_run
@@ -18,22 +17,14 @@ def main(profile: str) -> None:
     output_path = artifacts_path / "evaluate"
     params = {"evaluate": config.evaluate.model_dump()}
     with stage_run("evaluate", profile, output_path, params=params) as run:
-        metrics = evaluate(
+        evaluate(
             config.evaluate,
             models=tuple(config.model.variants),
             pair_path=artifacts_path / "pair",
             unify_path=artifacts_path / "unify",
             predict_path=artifacts_path / "predict",
             output_path=output_path,
-        )
-        run.log_metrics(
-            {
-                f"{model}/{task}/{name}": value
-                for family in ("models", "floors", "strict")
-                for model, scores in metrics[family].items()
-                for task in (*TASKS, "mean")
-                for name, value in scores[task].items()
-            }
+            run=run,
         )
 
 

@@ -9,10 +9,11 @@ from calico.core import tables
 from calico.core.files import write_json
 from calico.evaluation.cases import read_truth
 from calico.evaluation.compare import compare, measure_compared
-from calico.evaluation.evaluate import count_test, define, read_test_pairs, select
+from calico.evaluation.evaluate import count_test, define, read_test_pairs, select, uncertainty
 from calico.evaluation.metrics import METRICS, STRICT_METRICS
 from calico.evaluation.metrics.text_similarity import find_text_model, load_text_model
-from calico.evaluation.scoring import combine, differences, intervals, resample_metrics
+from calico.evaluation.scoring import combine, flatten
+from calico.tracking import Run
 
 FULL_MODEL = "calico"
 
@@ -25,16 +26,18 @@ def evaluate_ablations(
     unify_path: Path,
     predict_path: Path,
     output_path: Path,
+    run: Run,
 ) -> dict[str, Any]:
     """Score the full model and its ablations; write metrics.json.
 
     Args:
         ablations: names of folders in `predict_path`, beside the full model's.
         pair_path, unify_path: folders of the stages of these names.
+        run: receives the scores.
 
     Returns:
-        The content of metrics.json: `models`, `strict`, `intervals` and `strict_intervals` by model, task and
-        metric, and `differences`: each ablation minus the full model, by paired bootstrap.
+        The content of metrics.json, as `evaluate` writes it but for floors and what only it counts;
+        `differences` are each ablation minus the full model.
 
     Raises:
         DataError: a file is missing or belongs to other pairs, a task has no test pairs, or the text model is
@@ -52,19 +55,13 @@ def evaluate_ablations(
     )
     measured = {name: measure_compared(found, section) for name, found in compared.items()}
     scores = {name: combine(measurements) for name, measurements in measured.items()}
-    resampled = {name: resample_metrics(measurements, section) for name, measurements in measured.items()}
-    ranges = {name: intervals(values) for name, values in resampled.items()}
     metrics = {
         "models": {name: select(scores[name], METRICS) for name in names},
         "strict": {name: select(scores[name], STRICT_METRICS) for name in names},
-        "intervals": {name: select(ranges[name], METRICS) for name in names},
-        "strict_intervals": {name: select(ranges[name], STRICT_METRICS) for name in names},
-        "differences": {
-            name: differences((scores[name], scores[FULL_MODEL]), (resampled[name], resampled[FULL_MODEL]))
-            for name in ablations
-        },
+        **uncertainty(section, scores, measured, compared=[(name, FULL_MODEL) for name in ablations]),
         "test": count_test(pairs),
         "definitions": define(section, text_model_path),
     }
     write_json(output_path / "metrics.json", metrics)
+    run.log_metrics(flatten(metrics))
     return metrics

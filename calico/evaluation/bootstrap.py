@@ -39,12 +39,16 @@ def sign_probability(difference_R: np.ndarray) -> float:
     return min(1.0, 2.0 * (smaller + 1) / (len(known_R) + 1))
 
 
-def resample_runs(values_SR: np.ndarray, *, seed: int) -> np.ndarray:
+def resample_runs(values_SR: np.ndarray, *, seed: int, model: str) -> np.ndarray:
     """Average S runs of a model, drawn with replacement anew for each of R resamples of the pairs.
+
+    Args:
+        model: draws differ from name to name. Pairs are shared by two models, training seeds are not: drawn
+            alike, the n-th run of one model would only ever be compared with the n-th of the other.
 
     Returns:
         R values that vary with the pairs and with the runs; those of the run itself for a single one.
     """
     num_runs, num_resamples = values_SR.shape
-    weights_RS = resample(num_runs, num_resamples, seed=seed, task="runs")
+    weights_RS = resample(num_runs, num_resamples, seed=seed, task=f"runs of {model}")
     return (weights_RS * values_SR.T).sum(axis=1) / num_runs

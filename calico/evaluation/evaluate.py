@@ -29,9 +29,11 @@ from calico.evaluation.scoring import (
     Scores,
     combine,
     differences,
+    flatten,
     intervals,
     resample_metrics,
 )
+from calico.tracking import Run
 
 SHUFFLED_MODEL = "calico"  # the trained model whose answers to shuffled images are a floor
 
@@ -52,12 +54,14 @@ def evaluate(
     unify_path: Path,
     predict_path: Path,
     output_path: Path,
+    run: Run,
 ) -> dict[str, Any]:
     """Score the models' predictions and the floors; write metrics.json and per_pair.parquet.
 
     Args:
         models: names of the folders in `predict_path`.
         pair_path, unify_path: folders of the stages of these names.
+        run: receives the scores.
 
     Returns:
         The content of metrics.json: the same bytes for the same files and section.
@@ -89,7 +93,9 @@ def evaluate(
         "floors": {name: select(scores[name], METRICS) for name in predicted_by_floor},
         "labels": {name: select(scores[name], EXTRA_METRICS) for name in scores},
         "strict": {name: select(scores[name], STRICT_METRICS) for name in scores},
-        **_uncertainty(models, scores, measured, section),
+        **uncertainty(
+            section, scores, {name: measured[name] for name in models}, compared=combinations(models, 2)
+        ),
         "categories": {name: score_categories(compared[name].cases, section) for name in models},
         "test": count_test(pairs),
         "malformed": {
@@ -113,6 +119,7 @@ def evaluate(
     )
     write_text(output_path / "plots" / "scores.csv", _plot_table(metrics))
     write_json(output_path / "metrics.json", metrics)
+    run.log_metrics(flatten(metrics))
     return metrics
 
 
@@ -165,24 +172,31 @@ def count_malformed(
     }
 
 
-def _uncertainty(
-    models: Sequence[str],
+def uncertainty(
+    section: EvaluateSection,
     scores: Mapping[str, Scores],
     measured: Mapping[str, Measured],
-    section: EvaluateSection,
+    *,
+    compared: Iterable[tuple[str, str]],
 ) -> dict[str, Any]:
-    """Return the intervals of each model and the paired differences of each two."""
-    resampled: dict[str, Resampled] = {name: resample_metrics(measured[name], section) for name in models}
+    """Return the intervals of each measured model, and the paired differences of the compared ones.
+
+    Args:
+        compared: pairs of names; a difference is the first minus the second.
+    """
+    resampled: dict[str, Resampled] = {
+        name: resample_metrics(measurements, section) for name, measurements in measured.items()
+    }
     found = {name: intervals(values) for name, values in resampled.items()}
-    compared: dict[str, dict[str, Scores]] = {}
-    for first, second in combinations(models, 2):
-        compared.setdefault(first, {})[second] = differences(
+    differing: dict[str, dict[str, Scores]] = {}
+    for first, second in compared:
+        differing.setdefault(first, {})[second] = differences(
             (scores[first], scores[second]), (resampled[first], resampled[second])
         )
     return {
         "intervals": {name: select(values, METRICS) for name, values in found.items()},
         "strict_intervals": {name: select(values, STRICT_METRICS) for name, values in found.items()},
-        "differences": compared,
+        "differences": differing,
     }
 
 

@@ -38,6 +38,7 @@ class _Scored:
 
     scores: Scores
     spread: Scores
+    runs: Sequence[Scores]
     resampled: Resampled
 
 
@@ -60,9 +61,9 @@ def evaluate_files(
         embed: the text model if it is loaded already.
 
     Returns:
-        `scores`, `intervals` and `spread` (standard deviation over runs; for several) by task and metric,
-        `runs` with the scores and `left_out` with the unusable predictions of each file, `differences` where
-        there is something to compare with, `test` and `definitions`.
+        `scores` and `intervals` by task and metric; `left_out` with the unusable predictions of each file;
+        for several runs also `spread` (their standard deviation) and `runs` with the scores of each file;
+        `differences` where there is something to compare with; `test` and `definitions`.
 
     Raises:
         DataError: a file is missing, damaged or belongs to other pairs; says which and where.
@@ -78,10 +79,10 @@ def evaluate_files(
         is_file_order_needed=section.glamm,
     )
     tasks = [task for task in TASKS if any(pair.task == task for pair in pairs)]
-    model = _score([compared[str(path)] for path in paths], section, tasks)
+    first = _score([compared[str(path)] for path in paths], section, tasks, model="first")
     result: dict[str, Any] = {
-        "scores": model.scores,
-        "intervals": intervals(model.resampled),
+        "scores": first.scores,
+        "intervals": intervals(first.resampled),
         "left_out": {name: dict(found.num_unusable) for name, found in compared.items()},
         "test": {
             "pairs": len(pairs),
@@ -90,10 +91,13 @@ def evaluate_files(
         "definitions": define(section, text_model_path),
     }
     if len(paths) > 1:
-        result["spread"] = model.spread
+        result["spread"] = first.spread
+        result["runs"] = dict(zip(map(str, paths), first.runs, strict=True))
     if against:
-        other = _score([compared[str(path)] for path in against], section, tasks)
-        result["differences"] = differences((model.scores, other.scores), (model.resampled, other.resampled))
+        second = _score([compared[str(path)] for path in against], section, tasks, model="second")
+        result["differences"] = differences(
+            (first.scores, second.scores), (first.resampled, second.resampled)
+        )
     return result
 
 
@@ -175,7 +179,9 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0].rstrip(".")
 
 
-def _score(runs: Sequence[Compared], section: EvaluateSection, tasks: Sequence[str]) -> _Scored:
+def _score(
+    runs: Sequence[Compared], section: EvaluateSection, tasks: Sequence[str], *, model: str
+) -> _Scored:
     """Score every run, and resample runs and pairs together."""
     measured = [measure_compared(run, section, tasks=tasks) for run in runs]
     scores = [combine(found) for found in measured]
@@ -183,9 +189,12 @@ def _score(runs: Sequence[Compared], section: EvaluateSection, tasks: Sequence[s
     return _Scored(
         scores=_over_runs(scores, lambda values: float(np.mean(values))),
         spread=_over_runs(scores, lambda values: float(np.std(values, ddof=1)) if len(values) > 1 else 0.0),
+        runs=scores,
         resampled={
             task: {
-                name: resample_runs(np.array([found[task][name] for found in resampled]), seed=section.seed)
+                name: resample_runs(
+                    np.array([found[task][name] for found in resampled]), seed=section.seed, model=model
+                )
                 for name in by_metric
             }
             for task, by_metric in resampled[0].items()

@@ -106,6 +106,17 @@ def differences(scores: tuple[Scores, Scores], resampled: tuple[Resampled, Resam
     return compared
 
 
+def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the scores in a metrics.json by "model/task/metric", as a tracker takes them."""
+    return {
+        f"{name}/{task}/{metric}": value
+        for family in ("models", "floors", "strict")
+        for name, scores in metrics.get(family, {}).items()
+        for task, by_metric in scores.items()
+        for metric, value in by_metric.items()
+    }
+
+
 def _with_mean(values: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
     """Add the mean over tasks; leave out what no pair of a task lets one measure."""
     known = {

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from calico.core.tokens import TASKS
+from calico.reporting.differences import ablation_differences
 from calico.reporting.paper_results import METRICS, TABLE_2
 from calico.reporting.scores import MEAN, SUBJECT, TASK_TITLES
 from calico.reporting.tables import NOT_MEASURED, Cell, Column, Row, RowGroup, Table, percent, percent_range
@@ -56,25 +57,8 @@ def ablation_table(metrics: Metrics, data_title: str) -> Table:
 
 def difference_table(metrics: Metrics) -> Table:
     """Lay out each ablation minus CALICO over the three tasks, by paired bootstrap."""
-    definitions = metrics["definitions"]
-    return Table(
-        title="What each module is worth",
-        row_title="Model",
-        columns=tuple(Column(name, definitions[name]) for name in METRICS),
-        groups=(
-            RowGroup(
-                "",
-                tuple(
-                    Row(title_of(name), tuple(_difference_cell(by_task[MEAN][metric]) for metric in METRICS))
-                    for name, by_task in metrics["differences"].items()
-                ),
-            ),
-        ),
-        note=(
-            "Percentage points, the ablation minus CALICO, mean of the three tasks; 95 % ranges by paired "
-            "bootstrap. A range that holds 0 does not settle whether the module helps."
-        ),
-    )
+    titles = {name: title_of(name) for name in _ordered(metrics) if name != SUBJECT}
+    return ablation_differences(metrics, titles, full_model=SUBJECT)
 
 
 def cam_estimates(metrics: Metrics, metric: str) -> dict[str, tuple[float, tuple[float, float]]]:
@@ -89,14 +73,19 @@ def cam_estimates(metrics: Metrics, metric: str) -> dict[str, tuple[float, tuple
     }
 
 
-def _rows(metrics: Metrics, task: str) -> tuple[Row, ...]:
+def _ordered(metrics: Metrics) -> list[str]:
+    """Return the models in the paper's order, others after them, CALICO last."""
     order = list(TITLES)
-    names = sorted(
+    return sorted(
         metrics["models"],
         key=lambda name: (name == SUBJECT, order.index(name) if name in TITLES else len(order), name),
     )
+
+
+def _rows(metrics: Metrics, task: str) -> tuple[Row, ...]:
     return tuple(
-        Row(title_of(name), (*_our_cells(metrics, name, task), *_paper_cells(name, task))) for name in names
+        Row(title_of(name), (*_our_cells(metrics, name, task), *_paper_cells(name, task)))
+        for name in _ordered(metrics)
     )
 
 
@@ -120,8 +109,3 @@ def _paper_cells(name: str, task: str) -> tuple[Cell, ...]:
         Cell(f"{score:.1f}", is_best=score == top)
         for score, top in zip(TABLE_2[title_of(name)], best, strict=True)
     )
-
-
-def _difference_cell(found: Mapping[str, Any]) -> Cell:
-    low, high = found["interval"]
-    return Cell(f"{100 * found['difference']:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}")

@@ -9,6 +9,9 @@ _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "\N{EN DASH}": "--",
 }
 _HEAD = "% Tables of the report; \\usepackage{booktabs} before \\begin{document}.\n"

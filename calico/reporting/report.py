@@ -14,6 +14,7 @@ from calico.core.files import read_json, write_bytes, write_text
 from calico.core.tokens import TASKS
 from calico.reporting import ablations, costs, datasets, scores, training_curves
 from calico.reporting.categories import category_table
+from calico.reporting.differences import model_differences, order_finding
 from calico.reporting.exports import as_latex, as_rows, file_name
 from calico.reporting.figures import (
     Estimate,
@@ -174,7 +175,7 @@ def _pictures(gallery: Sequence[GalleryPair]) -> dict[str, Any]:
 def _score_parts(metrics: scores.Metrics, models: Sequence[str], data_title: str) -> dict[str, Any]:
     findings = scores.floor_findings(metrics)
     return {
-        "order_finding": scores.order_finding(metrics, models),
+        "order_finding": order_finding(metrics, models),
         "malformed_finding": scores.malformed_finding(metrics, models),
         "table_1": scores.score_table(
             metrics, (MEAN,), title="All tasks (layout of Table 1)", data_title=data_title
@@ -182,6 +183,7 @@ def _score_parts(metrics: scores.Metrics, models: Sequence[str], data_title: str
         "table_5": scores.score_table(
             metrics, TASKS, title="By task (layout of Table 5)", data_title=data_title
         ),
+        "difference_table": model_differences(metrics, models),
         "floors": [
             {
                 "title": FLOOR_TITLES[floor],
@@ -330,7 +332,7 @@ def _charts_of(context: Mapping[str, Any]) -> list[Chart]:
 
 def _tables_of(context: Mapping[str, Any]) -> list[Table]:
     return [
-        *(context[name] for name in ("table_1", "table_5")),
+        *(context[name] for name in ("table_1", "table_5", "difference_table")),
         *context["ablation_tables"],
         *(context[name] for name in ("cost_table", "floor_table", "label_table", "strict_table")),
         *(context[name] for name in ("category_table", "parameter_table", "stage_table")),

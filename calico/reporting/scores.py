@@ -153,12 +153,6 @@ def floor_findings(metrics: Metrics) -> dict[str, str]:
     return findings
 
 
-def order_finding(metrics: Metrics, models: Sequence[str]) -> str:
-    """Say which model comes first, and whether the intervals let one say so."""
-    ranks = " ".join(_rank(metrics, models, metric) for metric in ("mIoU", "Recall"))
-    return f"{ranks} The intervals hold the chance of the test pairs, not that of the one training run."
-
-
 def malformed_finding(metrics: Metrics, models: Sequence[str]) -> str:
     """Say how many answers broke the answer grammar, so that phrases of theirs could not be scored."""
     shares = [
@@ -167,18 +161,6 @@ def malformed_finding(metrics: Metrics, models: Sequence[str]) -> str:
         for model in models
     ]
     return f"Answers that break the grammar of phrases and masks in whole or in part: {', '.join(shares)}."
-
-
-def _rank(metrics: Metrics, models: Sequence[str], metric: str) -> str:
-    ranked = sorted(models, key=lambda model: -metrics["models"][model][MEAN][metric])
-    named = [f"{SHORT_TITLES[model]} {percent(metrics['models'][model][MEAN][metric])}" for model in ranked]
-    first, second = (metrics["intervals"][model][MEAN][metric] for model in ranked[:2])
-    verdict = (
-        "the intervals of the first two overlap, so this run does not settle their order"
-        if first[0] <= second[1]
-        else "the intervals of the first two do not overlap"
-    )
-    return f"{metric} over the three tasks: {', '.join(named)}; {verdict}."
 
 
 def _method_rows(metrics: Metrics, task: str) -> tuple[Row, ...]:

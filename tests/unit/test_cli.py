@@ -258,6 +258,18 @@ def test_evaluate_prints_every_family_and_writes_the_values(scored_world, capsys
     assert written["differences"]["mean"]["Recall"]["difference"] == -0.5
 
 
+def test_evaluate_of_several_runs_prints_mean_spread_and_interval(scored_world, capsys):
+    files = ["half.parquet", "perfect.parquet"]
+    code, output, _ = run_cli(["evaluate", *files, "--pairs", "pair/test.parquet", "--out", "m.json"], capsys)
+    assert code == 0
+    lines = output.splitlines()
+    assert "2 runs of one model: mean, +- their standard deviation, [interval]" in lines
+    (recall,) = [line.split() for line in lines if line.startswith("Recall ")]
+    assert recall[1:3] == ["0.750", "+-0.354"]
+    written = json.loads((scored_world / "m.json").read_text())
+    assert [written["runs"][name]["mean"]["Recall"] for name in files] == [0.5, 1.0]
+
+
 def test_evaluate_writes_the_truth_for_coco_tools(scored_world, capsys):
     code, output, _ = run_cli(["evaluate", "--pairs", "pair/test.parquet", "--coco-truth", "t.json"], capsys)
     assert (code, output) == (0, "")

@@ -66,8 +66,18 @@ def test_a_paired_difference_is_surer_than_two_intervals() -> None:
 
 def test_runs_add_their_own_spread() -> None:
     values_R = np.random.default_rng(0).normal(0.5, 0.01, size=500)
-    assert np.array_equal(resample_runs(values_R[None], seed=1), values_R)
+    assert np.array_equal(resample_runs(values_R[None], seed=1, model="m"), values_R)
     runs_SR = values_R[None] + np.array([[-0.1], [0.0], [0.1]])
-    low, high = interval(resample_runs(runs_SR, seed=1))
+    low, high = interval(resample_runs(runs_SR, seed=1, model="m"))
     assert high - low > 2 * (interval(values_R)[1] - interval(values_R)[0])
-    assert np.array_equal(resample_runs(runs_SR, seed=1), resample_runs(runs_SR, seed=1))
+    assert np.array_equal(
+        resample_runs(runs_SR, seed=1, model="m"), resample_runs(runs_SR, seed=1, model="m")
+    )
+
+
+def test_runs_of_two_models_are_drawn_apart() -> None:
+    """The n-th seed of one model has nothing to do with the n-th of another."""
+    runs_SR = np.repeat(np.array([[0.0], [1.0]]), 400, axis=1)
+    first_R, second_R = (resample_runs(runs_SR, seed=1, model=name) for name in ("first", "second"))
+    assert abs(np.corrcoef(first_R, second_R)[0, 1]) < 0.15
+    assert interval(first_R - second_R) == (-1.0, 1.0)

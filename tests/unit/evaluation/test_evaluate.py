@@ -19,6 +19,7 @@ from calico.errors import DataError
 from calico.evaluation import evaluate as module
 from calico.evaluation.evaluate import evaluate
 from calico.evaluation.metrics import EXTRA_METRICS, GLAMM_METRICS, METRICS, STRICT_METRICS
+from calico.tracking import Run
 
 MODELS = ("calico", "lisa")
 FLOORS = ("majority", "whole_object", "usual_parts", "shuffled_images")
@@ -65,6 +66,7 @@ def run(
             unify_path=folder / "unify",
             predict_path=folder / "predict",
             output_path=folder / "evaluate",
+            run=Run(),
         )
 
     return run_in

@@ -183,8 +183,26 @@ def test_runs_are_averaged_and_compared(
     # Which runs are drawn is all that varies: each pair is equally good.
     assert found["intervals"]["mean"]["mIoU"] == [0.0, 1.0]
     assert found["differences"]["mean"]["mIoU"]["difference"] == 0.5
-    assert "spread" not in score(perfect)
-    assert "differences" not in score(perfect)
+    assert {name: scores["mean"]["mIoU"] for name, scores in found["runs"].items()} == {
+        str(perfect): 1.0,
+        str(empty): 0.0,
+    }
+    assert not {"spread", "runs", "differences"} & set(score(perfect))
+
+
+def test_the_order_of_the_runs_does_not_decide_a_comparison(
+    world: Any, score: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """One good and one bad run against one good and one bad run: anything may come of it."""
+    perfect, empty = tmp_path / "perfect.parquet", tmp_path / "empty.parquet"
+    tables.write_predictions(perfect, world.perfect())
+    tables.write_predictions(empty, [])
+    for others in ([perfect, empty], [empty, perfect]):
+        found = score(perfect, empty, against=others)["differences"]["mean"]["mIoU"]
+        assert found["difference"] == 0.0
+        low, high = found["interval"]
+        assert low <= -0.5
+        assert high >= 0.5
 
 
 def test_masks_that_cannot_be_scored_are_counted(

@@ -16,6 +16,7 @@ from calico.evaluation.scoring import (
     Scores,
     combine,
     differences,
+    flatten,
     intervals,
     measure,
     resample_metrics,
@@ -121,3 +122,13 @@ def test_intervals_hold_the_value_and_repeat(world: Any, section: Any, embed_wor
     assert {task: set(by_metric) for task, by_metric in same.items()} == {
         task: set(by_metric) for task, by_metric in found.items()
     }
+
+
+def test_scores_are_flattened_for_a_tracker() -> None:
+    metrics = {
+        "models": {"calico": {"mean": {"mIoU": 0.5}}},
+        "strict": {"calico": {"mean": {"named_F1": 0.25}}},
+        "intervals": {"calico": {"mean": {"mIoU": [0.4, 0.6]}}},
+        "test": {"pairs": 3},
+    }
+    assert flatten(metrics) == {"calico/mean/mIoU": 0.5, "calico/mean/named_F1": 0.25}

@@ -19,47 +19,13 @@ def finetuned_path(artifacts_path, config):
     return artifacts_path
 
 
-def test_every_test_pair_is_answered_once(finetuned_path, config, tmp_path):
-    predict(config, "calico", artifacts_path=finetuned_path, output_path=tmp_path, run=Run())
-    pair_ids = sorted(pair.pair_id for pair in tables.read_pairs(finetuned_path / "pair" / "test.parquet"))
-    for prefix in ("", "shuffled_"):
-        answers = tables.read_answers(tmp_path / f"{prefix}answers.parquet")
-        assert [answer.pair_id for answer in answers] == pair_ids
-        masks = tables.read_predictions(tmp_path / f"{prefix}predictions.parquet")
-        keys = [(mask.pair_id, mask.image_index, mask.label) for mask in masks]
-        assert keys == sorted(keys)
-
-
-def test_shuffled_images_are_left_out_on_request(finetuned_path, config, tmp_path):
-    for folder, with_shuffled in (("both", True), ("own", False)):
-        predict(
-            config,
-            "calico",
-            artifacts_path=finetuned_path,
-            output_path=tmp_path / folder,
-            run=Run(),
-            with_shuffled=with_shuffled,
-        )
-    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == sorted(FILES[:2])
-    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == sorted(FILES)
-    for name in FILES[:2]:
-        assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "both" / name).read_bytes()
-
-
-def test_the_same_model_gives_the_same_bytes(finetuned_path, config, tmp_path):
-    for name in ("first", "second"):
-        predict(config, "calico", artifacts_path=finetuned_path, output_path=tmp_path / name, run=Run())
-    for path in (tmp_path / "first").iterdir():
-        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+FILES = tuple(
+    f"{prefix}{name}.parquet" for prefix in ("", "shuffled_") for name in ("predictions", "answers")
+)
 
 
 def changed(config, **values):
     return config.model_copy(update={"predict": config.predict.model_copy(update=values)})
-
-
-FILES = tuple(
-    f"{prefix}{name}.parquet" for prefix in ("", "shuffled_") for name in ("predictions", "answers")
-)
 
 
 class Talkative:
@@ -90,6 +56,51 @@ def talkative(monkeypatch):
 
 
 @pytest.mark.usefixtures("talkative")
+def test_every_test_pair_is_answered_once(finetuned_path, config, tmp_path):
+    section = changed(config, max_new_tokens=100)
+    predict(section, "calico", artifacts_path=finetuned_path, output_path=tmp_path, run=Run())
+    pair_ids = sorted(pair.pair_id for pair in tables.read_pairs(finetuned_path / "pair" / "test.parquet"))
+    for prefix in ("", "shuffled_"):
+        answers = tables.read_answers(tmp_path / f"{prefix}answers.parquet")
+        assert [answer.pair_id for answer in answers] == pair_ids
+        masks = tables.read_predictions(tmp_path / f"{prefix}predictions.parquet")
+        keys = [(mask.pair_id, mask.image_index, mask.label) for mask in masks]
+        assert keys == sorted(keys)
+        assert len(keys) == 2 * len(pair_ids)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_shuffled_images_are_left_out_on_request(finetuned_path, config, tmp_path):
+    for folder, with_shuffled in (("both", True), ("own", False)):
+        predict(
+            changed(config, max_new_tokens=100),
+            "calico",
+            artifacts_path=finetuned_path,
+            output_path=tmp_path / folder,
+            run=Run(),
+            with_shuffled=with_shuffled,
+        )
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == sorted(FILES[:2])
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == sorted(FILES)
+    for name in FILES[:2]:
+        assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "both" / name).read_bytes()
+    assert tables.read_predictions(tmp_path / "own" / FILES[0])
+    assert tables.read_predictions(tmp_path / "both" / FILES[0]) != tables.read_predictions(
+        tmp_path / "both" / FILES[2]
+    )
+
+
+@pytest.mark.usefixtures("talkative")
+def test_the_same_model_gives_the_same_bytes(finetuned_path, config, tmp_path):
+    section = changed(config, max_new_tokens=100)
+    for name in ("first", "second"):
+        predict(section, "calico", artifacts_path=finetuned_path, output_path=tmp_path / name, run=Run())
+    assert tables.read_predictions(tmp_path / "first" / FILES[0])
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+
+
+@pytest.mark.usefixtures("talkative")
 def test_the_batch_size_and_the_shards_change_no_text_and_no_mask(finetuned_path, config, tmp_path):
     """Matrix products of other sizes round differently, so scores agree to the last digits only."""
     found = []
@@ -106,8 +117,9 @@ def test_the_batch_size_and_the_shards_change_no_text_and_no_mask(finetuned_path
             assert mask.score == pytest.approx(expected.score, abs=1e-5)
 
 
+@pytest.mark.usefixtures("talkative")
 def test_an_interrupted_run_answers_only_what_is_missing(finetuned_path, config, tmp_path, monkeypatch):
-    section = changed(config, shard_size=5)
+    section = changed(config, shard_size=5, max_new_tokens=100)
     predict(section, "calico", artifacts_path=finetuned_path, output_path=tmp_path / "whole", run=Run())
     asked = []
     answer = LvlmPredictor.predict
@@ -129,6 +141,7 @@ def test_an_interrupted_run_answers_only_what_is_missing(finetuned_path, config,
     )
     predict(section, "calico", artifacts_path=finetuned_path, output_path=tmp_path / "again", run=Run())
     assert asked[3:] == [3, 5, 5, 5, 3]
+    assert tables.read_predictions(tmp_path / "whole" / FILES[0])
     for name in FILES:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert not list((finetuned_path / "runs").glob("predict-*"))

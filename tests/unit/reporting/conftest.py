@@ -25,6 +25,11 @@ def scores(value):
     return {task: dict.fromkeys(METRICS, value) for task in (*TASKS, "mean")}
 
 
+def difference(value):
+    """Return a difference of two models, 5 points either way."""
+    return {"difference": value, "interval": [round(value - 0.05, 2), round(value + 0.05, 2)], "p": 0.5}
+
+
 def make_metrics():
     """Return metrics in which every model has one value everywhere, 5 points either way."""
     values = {"calico": 0.6, "lisa": 0.58, "glamm": 0.4}
@@ -49,6 +54,13 @@ def make_metrics():
         "floors": {name: scores(value) for name, value in floors.items()},
         "labels": labels,
         "intervals": {name: scores([value - 0.05, value + 0.05]) for name, value in values.items()},
+        "differences": {
+            first: {
+                second: scores(difference(round(values[first] - values[second], 2)))
+                for second in list(values)[list(values).index(first) + 1 :]
+            }
+            for first in list(values)[:-1]
+        },
         "categories": {
             name: {
                 task: {
@@ -66,6 +78,23 @@ def make_metrics():
             "intervals": "95 % of 10 resamples",
             "text_model": "a text model",
             "floors": {name: f"what {name} knows" for name in floors},
+        },
+    }
+
+
+def make_ablation_metrics():
+    """Return metrics.json of the ablations: one value for each model everywhere, 5 points either way."""
+    values = {"without_cam": 0.58, "calico": 0.62, "without_qformer": 0.42, "cam_at_half": 0.61}
+    differences = {"without_cam": -0.04, "without_qformer": -0.2, "cam_at_half": 0.01}
+    return {
+        "models": {name: scores(value) for name, value in values.items()},
+        "intervals": {
+            name: scores([round(value - 0.05, 2), round(value + 0.05, 2)]) for name, value in values.items()
+        },
+        "differences": {name: {"calico": scores(difference(value))} for name, value in differences.items()},
+        "definitions": {
+            **{name: f"what {name} is" for name in METRICS},
+            "intervals": "95 % of 10 resamples",
         },
     }
 

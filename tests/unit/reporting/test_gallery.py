@@ -9,7 +9,16 @@ from calico.core import tables
 from calico.core.records import PairSample, Target
 from calico.core.tokens import TASKS
 from calico.errors import DataError
-from calico.reporting.gallery import LegendEntry, Span, build_gallery, choose_pairs, split_answer
+from calico.reporting.gallery import (
+    LegendEntry,
+    PairScore,
+    Span,
+    build_extremes,
+    build_gallery,
+    choose_extremes,
+    choose_pairs,
+    split_answer,
+)
 
 SECTION = ReportSection(num_gallery_pairs=2, num_extreme_pairs=1, seed=61)
 
@@ -48,6 +57,63 @@ def test_choice_takes_tasks_in_order_and_sources_in_turn():
 
 def test_choice_takes_what_there_is():
     assert len(choose_pairs(pairs(num_pairs=1), SECTION)) == len(TASKS)
+
+
+def choose(found, scores, num_extreme_pairs=2):
+    """Return the ids of the best and of the worst pairs of the first task."""
+    section = SECTION.model_copy(update={"num_extreme_pairs": num_extreme_pairs})
+    chosen = choose_extremes(found, scores, section)
+    return [[pair.pair_id for pair in chosen[end] if pair.task == TASKS[0]] for end in ("best", "worst")]
+
+
+def test_extremes_are_ordered_by_share_then_miou_then_id():
+    of_task = [f"{TASKS[0]}/{number}" for number in range(5)]
+    found = [pair for pair in pairs() if pair.pair_id in of_task]
+    #         share, mIoU:  1/1, 0.6         2/4, 0.9         2/2, 0.6         0/3, 0.2         0/1, 0.1
+    scores = dict(
+        zip(
+            of_task,
+            (
+                PairScore(1, 1, 0.6),
+                PairScore(2, 4, 0.9),
+                PairScore(2, 2, 0.6),
+                PairScore(0, 3, 0.2),
+                PairScore(0, 1, 0.1),
+            ),
+            strict=True,
+        )
+    )
+    expected = [[of_task[0], of_task[2]], [of_task[4], of_task[3]]]
+    assert choose(found, scores) == expected
+    assert choose(found[::-1], scores) == expected
+
+
+def test_a_pair_is_never_best_and_worst():
+    found = pairs(num_pairs=3)
+    scores = {pair.pair_id: PairScore(1, 2, 0.1 * int(pair.pair_id[-1])) for pair in found}
+    task = TASKS[0]
+    assert choose(found, scores) == [[f"{task}/2", f"{task}/1"], [f"{task}/0"]]
+    assert choose(found, scores, num_extreme_pairs=3) == [[f"{task}/2", f"{task}/1", f"{task}/0"], []]
+
+
+def test_extremes_take_tasks_in_order():
+    found = pairs()[::-1]
+    scores = {pair.pair_id: PairScore(1, 2, 0.1 * int(pair.pair_id[-1])) for pair in found}
+    chosen = choose_extremes(found, scores, SECTION)
+    assert [pair.pair_id for pair in chosen["best"]] == [f"{task}/9" for task in TASKS]
+    assert [pair.pair_id for pair in chosen["worst"]] == [f"{task}/0" for task in TASKS]
+
+
+def test_extremes_of_a_run_are_drawn_with_their_scores(run_path):
+    extremes = build_extremes(SECTION, run_path, ["calico", "lisa"])
+    assert {end: [pair.task for pair in drawn] for end, drawn in extremes.items()} == {
+        "best": list(TASKS),
+        "worst": list(TASKS),
+    }
+    best, worst = extremes["best"][0], extremes["worst"][0]
+    assert best.pair_id != worst.pair_id
+    assert set(worst.pictures) == {"truth", "calico", "lisa"}
+    assert (worst.scores["calico"].num_found, worst.scores["calico"].miou) == (1, 0.5)
 
 
 def test_split_answer():

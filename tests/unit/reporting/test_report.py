@@ -1,3 +1,4 @@
+import html
 import re
 import shutil
 from html.parser import HTMLParser
@@ -5,23 +6,32 @@ from html.parser import HTMLParser
 import pytest
 
 from calico.config import ReportSection
+from calico.core.files import write_json
 from calico.errors import DataError
 from calico.reporting.report import build_report, name_images
+from tests.unit.reporting.conftest import make_ablation_metrics
 
 SECTION = ReportSection(num_gallery_pairs=2, num_extreme_pairs=1, seed=61)
 SETTINGS = {"runtime": {"device": "cpu"}, "report": {"seed": 61}}
 
 
-def build(artifacts_path, output_path):
-    build_report(
-        SECTION, artifacts_path=artifacts_path, output_path=output_path, profile="tiny", settings=SETTINGS
+def build(artifacts_path, output_path, ablations_path=None):
+    """Return what the report consists of, for MLflow."""
+    return build_report(
+        SECTION,
+        artifacts_path=artifacts_path,
+        output_path=output_path,
+        profile="tiny",
+        settings=SETTINGS,
+        ablations_path=ablations_path,
     )
-    return output_path
 
 
 @pytest.fixture(scope="module")
 def report_path(run_path, tmp_path_factory):
-    return build(run_path, tmp_path_factory.mktemp("report"))
+    path = tmp_path_factory.mktemp("report")
+    build(run_path, path)
+    return path
 
 
 class Page(HTMLParser):
@@ -96,11 +106,51 @@ def test_markdown_tables_have_equal_rows(report_path):
 
 
 def test_report_is_the_same_twice(run_path, report_path, tmp_path):
-    again = build(run_path, tmp_path / "again")
+    again = tmp_path / "again"
+    build(run_path, again)
     files = sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert len(files) == 3 + 3 + 6 + 2 + 6 + 5
     for path in files:
         assert (again / path).read_bytes() == (report_path / path).read_bytes(), path
+
+
+def test_every_table_is_exported_everywhere(run_path, tmp_path):
+    exports = build(run_path, tmp_path)
+    assert len(exports.tables) == 14
+    assert all(rows for rows in exports.tables.values())
+    latex = (tmp_path / "tables.tex").read_text()
+    captions = re.findall(r"\\caption{(.*)}", latex)
+    markdown, page = ((tmp_path / name).read_text() for name in ("report.md", "report.html"))
+    assert len(captions) == latex.count(r"\end{table}") == len(exports.tables)
+    for caption in captions:
+        title = caption.replace("\\&", "&").replace("\\%", "%")
+        assert f"### {title}\n" in markdown
+        assert html.escape(title) in page
+    assert all(path.is_file() for path in exports.files)
+    assert {path.suffix for path in exports.files} == {".html", ".md", ".tex", ".svg", ".jpg"}
+
+
+def test_extreme_pairs_can_be_browsed(report_path):
+    page, markdown = ((report_path / name).read_text() for name in ("report.html", "report.md"))
+    for task in ("Common objects", "Common parts", "Unique parts"):
+        for end in ("best", "worst"):
+            assert f"<summary>{task}, {end} pairs</summary>" in page
+            assert f"- {end}, {task.lower()}: " in markdown
+
+
+def test_ablations_are_a_section_where_they_are_asked_for(run_path, report_path, tmp_path):
+    write_json(tmp_path / "ablations" / "metrics.json", make_ablation_metrics())
+    exports = build(run_path, tmp_path / "report", tmp_path / "ablations")
+    page, markdown = ((tmp_path / "report" / name).read_text() for name in ("report.html", "report.md"))
+    assert Page(page).open == []
+    assert '<section id="ablations">' in page
+    assert '<section id="ablations">' not in (report_path / "report.html").read_text()
+    assert "\n## Ablations\n" in markdown
+    for name in ("ablations_layout_of_table_2", "what_each_module_is_worth"):
+        assert len(exports.tables[name]) in (4 * 4, 3)
+    for metric in ("AP50", "mIoU", "Recall", "SS", "S-IoU"):
+        assert f"figures/cams_{metric}.svg" in markdown
+        assert (tmp_path / "report" / "figures" / f"cams_{metric}.svg").is_file()
 
 
 def test_photographs_are_not_called_drawn():

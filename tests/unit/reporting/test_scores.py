@@ -68,20 +68,6 @@ def test_findings_admit_a_beaten_oracle(metrics):
     assert "beats it on common parts (95.0 against 90.0)" in scores.floor_findings(metrics)["usual_parts"]
 
 
-def test_order_is_not_settled_by_overlapping_intervals(metrics):
-    finding = scores.order_finding(metrics, MODELS)
-    assert finding.startswith(
-        "mIoU over the three tasks: CALICO 60.0, LISA 58.0, GLaMM 40.0; the intervals of the"
-    )
-    assert finding.count("this run does not settle their order") == 2
-
-
-def test_order_is_stated_where_intervals_are_apart(metrics):
-    metrics["intervals"]["calico"]["mean"]["mIoU"] = [0.59, 0.61]
-    metrics["intervals"]["lisa"]["mean"]["mIoU"] = [0.57, 0.585]
-    assert scores.order_finding(metrics, MODELS).count("do not overlap") == 1
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_malformed_answers_are_counted_for_each_model(metrics, model):
     metrics["malformed"][model]["malformed_answers"] = 7
