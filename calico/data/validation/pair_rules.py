@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from calico.core.pair_rows import PairTable, rows_path
+from calico.core.pair_rows import PairTable
 from calico.core.records import PairSample, Target
+from calico.core.row_files import rows_path
 from calico.core.tokens import TASKS
 from calico.data.pairs.targets import Comparable, UnusablePairError, targets_of
 from calico.data.validation.annotation_rules import Annotations, Scene

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from calico.config import OwnSource, UnifySection
 from calico.core import masks, tables
 from calico.core.files import write_json, write_manifest, write_text
-from calico.core.pair_rows import rows_path, write_rows
+from calico.core.pair_rows import write_rows
+from calico.core.row_files import rows_path
 from calico.data.validation.rules import PROMISES
 from calico.data.validation.text_rules import TextLimit
 from calico.data.validation.validate import Validation, validate
