@@ -1,9 +1,11 @@
-"""Benchmarks that go through the whole training still run and their sides agree; nothing is timed here."""
+"""Benchmarks that take a while still run, and their sides agree; nothing is timed here."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import training
+from benchmarks import captions, training
 from calico.assembly import torch_settings
 
 pytestmark = pytest.mark.integration
@@ -30,3 +32,18 @@ def test_training_benchmark_gives_its_figures(tmp_path, monkeypatch):
         "checkpoint_vs_torch_save",
     }
     assert all(value > 0 for value in figures.values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from Linux's /proc")
+def test_memory_does_not_grow_with_the_number_of_captions(tmp_path):
+    """200,000 captions and images; what is 4 bytes a caption in the sizes and 16 in the order is 4 MB."""
+    found = captions.measure(tmp_path, 200_000)
+    assert found["rows_mb"] > 250
+    # Measured: DRAW and DRAW_TENTH, of which most is code of numpy and pyarrow that is loaded late.
+    assert found["draw_mb"] < 32
+    assert found["draw_mb"] - found["draw_mb_tenth"] < 16
+    # Measured: WRITE and WRITE_TENTH; a block of captions and its parquet columns.
+    assert found["write_mb"] < 160
+    assert found["write_mb"] - found["write_mb_tenth"] < 48
+    # A plain reader of a tenth of them needs more than all of that.
+    assert found["read_whole_mb_tenth"] > found["draw_mb"] * 3
