@@ -32,7 +32,7 @@ from calico.core.records import CaptionPhrase, CaptionRecord, ImageRecord
 from calico.training.sampler import Sampler
 
 _SEED = 0
-_NUM_CAPTIONS = 400_000
+_NUM_CAPTIONS = 200_000
 _NUM_STEPS = 1000
 _BATCH = {"batch_size": 4, "accumulation": 4}
 _MASK_SIZE = (480, 640)

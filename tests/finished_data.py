@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from calico.config import PairSection, UnifySection
-from calico.core import tables
+from calico.core import caption_rows, image_rows, tables
 from calico.core.files import write_json, write_manifest
 from calico.core.masks import encode
 from calico.core.pair_rows import write_rows
 from calico.core.records import CaptionPhrase, CaptionRecord, ImageRecord, ObjectInstance, PartInstance
-from calico.core.row_files import rows_path
+from calico.core.row_files import RowFileWriter, rows_path
 from calico.core.tokens import TASKS
 from calico.data.annotations.unify import UnifiedTables, summarize
 from calico.data.pairs.category_pairs import CategoryPair, write_category_pairs
@@ -63,10 +64,19 @@ def edit_rows(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> Non
     rows = pq.ParquetFile(path).read().to_pylist()
     change(rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-    if schema.equals(tables.PAIRS):
-        with suppress(TypeError):  # a row with gaps is no pair
+    with suppress(TypeError, AttributeError):  # a row with gaps is no record
+        if schema.equals(tables.PAIRS):
             write_rows(rows_path(path), [tables.pair_from_row(row) for row in rows])
+        if schema.equals(tables.IMAGES):
+            _write_rows(path, image_rows, [ImageRecord(**row) for row in rows])
+        if schema.equals(tables.CAPTIONS):
+            _write_rows(path, caption_rows, [tables.caption_from_row(row) for row in rows])
     write_manifest(path.parent)
+
+
+def _write_rows(path: Path, kind: ModuleType, records: list[Any]) -> None:
+    with RowFileWriter(rows_path(path), kind.LAYOUT) as writer:
+        writer.write(*kind.pack(records))
 
 
 def box_mask(top: int, bottom: int, left: int, right: int) -> np.ndarray:

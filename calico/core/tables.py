@@ -19,6 +19,7 @@ from calico.core.masks import Rle, box_xyxy
 from calico.core.pair_rows import write_rows
 from calico.core.records import (
     Answer,
+    CaptionPhrase,
     CaptionRecord,
     ImageRecord,
     ObjectInstance,
@@ -132,6 +133,12 @@ def write_parts(path: Path, parts: Iterable[PartInstance]) -> None:
     """Write part instances atomically."""
     rows = [_with_columns(instance, instance.rle) | _measures(instance.rle) for instance in parts]
     write_parquet(path, rows, PARTS)
+
+
+def caption_from_row(row: Mapping[str, Any]) -> CaptionRecord:
+    """Return the caption of one row of the table `CAPTIONS`."""
+    phrases = (CaptionPhrase(one["start"], one["end"], one["label"], _rle(one)) for one in row["phrases"])
+    return CaptionRecord(row["image_id"], row["text"], tuple(phrases))
 
 
 def write_captions(path: Path, captions: Iterable[CaptionRecord]) -> None:

@@ -1,5 +1,6 @@
 """calico.core.caption_rows: grounded captions in arrays on disk, each read alone."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,17 +53,7 @@ def test_rows_are_what_was_written(written: Written) -> None:
 def test_parquet_holds_the_same(written: Written) -> None:
     path, captions = written
     rows = read_parquet(path.parent.parent / "captions.parquet")
-    assert [(row["image_id"], row["text"]) for row in rows] == [(one.image_id, one.text) for one in captions]
-    for row, caption in zip(rows, captions, strict=True):
-        assert [
-            CaptionPhrase(
-                one["start"],
-                one["end"],
-                one["label"],
-                masks.Rle(one["height"], one["width"], one["rle_counts"]),
-            )
-            for one in row["phrases"]
-        ] == list(caption.phrases)
+    assert [tables.caption_from_row(row) for row in rows] == captions
 
 
 def test_many_blocks_are_one_table(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +63,7 @@ def test_many_blocks_are_one_table(written: Written, monkeypatch: pytest.MonkeyP
     num_drawn, num_written = 0, []
     write = tables.RowFileWriter.write
 
-    def stream() -> object:
+    def stream() -> Iterator[CaptionRecord]:
         nonlocal num_drawn
         for caption in captions:
             num_drawn += 1
@@ -115,7 +106,7 @@ def test_a_row_is_read_without_the_others(written: Written) -> None:
 def test_a_stream_that_fails_leaves_what_was_there(written: Written) -> None:
     path, captions = written
 
-    def stream() -> object:
+    def stream() -> Iterator[CaptionRecord]:
         yield captions[0]
         raise DataError("a file is damaged")
 
