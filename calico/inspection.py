@@ -15,8 +15,9 @@ from calico.config import Config
 from calico.core.files import PARQUET_DAMAGE, one_line
 from calico.core.images import read_image
 from calico.core.masks import Rle, decode
-from calico.core.pair_rows import PairTable, rows_path
+from calico.core.pair_rows import PairTable
 from calico.core.records import PairSample, Phrase
+from calico.core.row_files import rows_path
 from calico.core.tokens import TASKS
 from calico.data.pairs.conversation import QUESTIONS, choose_wording, render_answer, render_prompt
 from calico.data.validation.files import SPLITS, ImageFolders

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from calico.config import PairSection, UnifySection
-from calico.core import tables
+from calico.core import caption_rows, image_rows, tables
 from calico.core.files import write_json, write_manifest
 from calico.core.masks import encode
-from calico.core.pair_rows import rows_path, write_rows
-from calico.core.records import ImageRecord, ObjectInstance, PartInstance
-from calico.core.tables import CaptionPhrase, CaptionRecord
+from calico.core.pair_rows import write_rows
+from calico.core.records import CaptionPhrase, CaptionRecord, ImageRecord, ObjectInstance, PartInstance
+from calico.core.row_files import RowFileWriter, rows_path
 from calico.core.tokens import TASKS
 from calico.data.annotations.unify import UnifiedTables, summarize
 from calico.data.pairs.category_pairs import CategoryPair, write_category_pairs
@@ -41,9 +42,10 @@ def write_finished(artifacts_path: Path, *, dog: str = "dog") -> None:
     Args:
         dog: what to call the dogs.
     """
-    unified = _unified(artifacts_path / "sources", dog)
+    unified, caption = _unified(artifacts_path / "sources", dog)
     folder = artifacts_path / "unify"
-    for name in ("images", "objects", "parts", "captions", "rejected"):
+    tables.write_captions(folder / "captions.parquet", [caption])
+    for name in ("images", "objects", "parts", "rejected"):
         getattr(tables, f"write_{name}")(folder / f"{name}.parquet", getattr(unified, name))
     write_json(folder / "summary.json", summarize(unified))
     write_manifest(folder)
@@ -62,10 +64,19 @@ def edit_rows(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> Non
     rows = pq.ParquetFile(path).read().to_pylist()
     change(rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-    if schema.equals(tables.PAIRS):
-        with suppress(TypeError):  # a row with gaps is no pair
+    with suppress(TypeError, AttributeError):  # a row with gaps is no record
+        if schema.equals(tables.PAIRS):
             write_rows(rows_path(path), [tables.pair_from_row(row) for row in rows])
+        if schema.equals(tables.IMAGES):
+            _write_rows(path, image_rows, [ImageRecord(**row) for row in rows])
+        if schema.equals(tables.CAPTIONS):
+            _write_rows(path, caption_rows, [tables.caption_from_row(row) for row in rows])
     write_manifest(path.parent)
+
+
+def _write_rows(path: Path, kind: ModuleType, records: list[Any]) -> None:
+    with RowFileWriter(rows_path(path), kind.LAYOUT) as writer:
+        writer.write(*kind.pack(records))
 
 
 def box_mask(top: int, bottom: int, left: int, right: int) -> np.ndarray:
@@ -75,7 +86,7 @@ def box_mask(top: int, bottom: int, left: int, right: int) -> np.ndarray:
     return mask_HW
 
 
-def _unified(sources_path: Path, dog: str) -> UnifiedTables:
+def _unified(sources_path: Path, dog: str) -> tuple[UnifiedTables, CaptionRecord]:
     unified, rng = UnifiedTables(), np.random.default_rng(5)
     for source in ("a", "b"):
         for split, count in NUM_IMAGES.items():
@@ -88,14 +99,13 @@ def _unified(sources_path: Path, dog: str) -> UnifiedTables:
                 _add_object(unified, image_id, dog if category == "dog" else category, left, names)
     unified.images.append(ImageRecord(SPARE, "a", f"{SPARE}.png", *SIZE, "val"))
     _add_object(unified, SPARE, "sun", 2, ["ray"])
-    unified.captions.append(
-        CaptionRecord(SPARE, "a sun", (CaptionPhrase(2, 5, "sun", unified.objects[-1].rle),))
-    )
+    unified.num_captions["a", "val"] += 1
     for image in unified.images:
         path = sources_path / image.path
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(path)
-    return unified
+    phrase = CaptionPhrase(2, 5, "sun", unified.objects[-1].rle)
+    return unified, CaptionRecord(SPARE, "a sun", (phrase,))
 
 
 def _add_object(unified: UnifiedTables, image_id: str, category: str, left: int, names: list[str]) -> None:

@@ -13,8 +13,15 @@ from calico.config import Config, VariantName, load_config
 from calico.core import tables
 from calico.core.files import write_manifest
 from calico.core.masks import encode
-from calico.core.records import ImageRecord, ObjectInstance, PairSample, PartInstance, Target
-from calico.core.tables import CaptionPhrase, CaptionRecord
+from calico.core.records import (
+    CaptionPhrase,
+    CaptionRecord,
+    ImageRecord,
+    ObjectInstance,
+    PairSample,
+    PartInstance,
+    Target,
+)
 from calico.core.tokens import SEG, TASKS
 from calico.data.pairs.conversation import corpus
 from calico.language_models.tokenizer import build_tokenizer, save_tokenizer

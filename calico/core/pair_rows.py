@@ -1,15 +1,14 @@
-"""Pairs in a form to read single rows of: arrays mapped into memory, with names as numbers.
+"""Pairs in a form to read single rows of: arrays on disk, with names as numbers.
 
-`pair/rows/<split>/` holds what `pair/<split>.parquet` holds: `rows.bin` says for each pair where its id, its
-images and its targets end in the three other arrays, `names.parquet` what the numbers stand for. Parquet
-itself gives a row only with thousands of others.
+`pair/rows/<split>/` holds what `pair/<split>.parquet` holds: the arrays are the bytes of the ids, the images
+and the targets; `names.parquet` says what the numbers stand for.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +17,14 @@ import pyarrow.parquet as pq
 
 from calico.core.files import PARQUET_DAMAGE, atomic_path, one_line
 from calico.core.records import PairSample, Target
+from calico.core.row_files import RowFiles, RowFileWriter, RowLayout, RowTable
 from calico.errors import DataError
 
 KINDS = ("task", "source", "image", "label", "object", "part")
 TARGET = np.dtype([("image_index", "<i4"), ("label", "<i4"), ("object", "<i4"), ("part", "<i4")])
-_ENDS = ("id_end", "image_end", "target_end")
-_ROW = np.dtype([*((name, "<i8") for name in _ENDS), ("task", "<i4"), ("source", "<i4")])
-_IMAGE = np.dtype("<i4")
-_FILES = {"rows": _ROW, "ids": np.dtype(np.uint8), "images": _IMAGE, "targets": TARGET}
+_LAYOUT = RowLayout(
+    {"ids": np.dtype(np.uint8), "images": np.dtype("<i4"), "targets": TARGET}, ("task", "source")
+)
 _NAMES = pa.schema([("kind", pa.string()), ("name", pa.string())])
 
 
@@ -50,11 +49,6 @@ class RowBlock:
     targets: np.ndarray
 
 
-def rows_path(parquet_path: Path) -> Path:
-    """Return the folder that holds the rows of a parquet file of pairs."""
-    return Path(parquet_path).parent / "rows" / Path(parquet_path).stem
-
-
 class RowWriter(contextlib.AbstractContextManager["RowWriter"]):
     """Writes blocks of pairs, one after another; the files appear when the `with` block ends well."""
 
@@ -66,8 +60,7 @@ class RowWriter(contextlib.AbstractContextManager["RowWriter"]):
             names: of each of KINDS.
         """
         self._folder, self._names = Path(folder), names
-        self._ends = np.zeros(3, dtype=np.int64)
-        self._streams: dict[str, BinaryIO] = {}
+        self._rows = RowFileWriter(folder, _LAYOUT)
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "RowWriter":
@@ -76,30 +69,26 @@ class RowWriter(contextlib.AbstractContextManager["RowWriter"]):
             kinds = [kind for kind in KINDS for _ in range(len(self._names[kind]))]
             names = pa.concat_arrays([self._names[kind] for kind in KINDS])
             pq.write_table(pa.Table.from_arrays([pa.array(kinds, pa.string()), names], schema=_NAMES), path)
-            for name in _FILES:
-                path = stack.enter_context(atomic_path(self._folder / f"{name}.bin"))
-                self._streams[name] = stack.enter_context(open(path, "wb"))
+            stack.enter_context(self._rows)
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> bool | None:
-        return self._stack.__exit__(*error)  # type: ignore[arg-type]
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
 
     def write(self, block: RowBlock) -> None:
         """Append a block."""
-        first_byte = np.frombuffer(block.pair_ids.buffers()[1], dtype=np.int32)[block.pair_ids.offset :]
-        first_byte = first_byte[: len(block.tasks) + 1]
-        rows = np.empty(len(block.tasks), dtype=_ROW)
-        firsts = (first_byte, block.first_image, block.first_target)
-        for place, (name, first) in enumerate(zip(_ENDS, firsts, strict=True)):
-            rows[name] = first[1:].astype(np.int64) - first[0] + self._ends[place]
-            self._ends[place] += int(first[-1]) - int(first[0])
-        rows["task"], rows["source"] = block.tasks, block.sources
-        data = block.pair_ids.buffers()[2]
-        self._streams["rows"].write(rows.tobytes())
-        self._streams["ids"].write(memoryview(data)[first_byte[0] : first_byte[-1]] if data else b"")
-        self._streams["images"].write(np.asarray(block.images, dtype=_IMAGE).tobytes())
-        self._streams["targets"].write(np.asarray(block.targets, dtype=TARGET).tobytes())
+        _, offsets, content = block.pair_ids.buffers()
+        first_byte = np.frombuffer(offsets, dtype=np.int32)[block.pair_ids.offset :][: len(block.tasks) + 1]
+        ids = np.frombuffer(content or b"", dtype=np.uint8)[first_byte[0] : first_byte[-1]]
+        self._rows.write(
+            {
+                "ids": (first_byte, ids),
+                "images": (block.first_image, block.images),
+                "targets": (block.first_target, block.targets),
+            },
+            {"task": block.tasks, "source": block.sources},
+        )
 
 
 def write_rows(folder: Path, pairs: Sequence[PairSample]) -> None:
@@ -137,8 +126,8 @@ def write_rows(folder: Path, pairs: Sequence[PairSample]) -> None:
         writer.write(block)
 
 
-class PairTable(Sequence[PairSample]):
-    """The pairs of one split, in the order of the parquet file; each row is read alone."""
+class PairTable(RowTable[PairSample]):
+    """The pairs of one split, in the order of the parquet file."""
 
     def __init__(self, folder: Path) -> None:
         """Map the arrays and read the names.
@@ -149,46 +138,12 @@ class PairTable(Sequence[PairSample]):
         Raises:
             DataError: a file is missing or damaged, or another version wrote it.
         """
-        self._folder = Path(folder)
-        self._names = _read_names(self._folder / "names.parquet")
-        arrays = {name: _map(self._folder / f"{name}.bin", kind) for name, kind in _FILES.items()}
-        self._rows, self._ids, self._images, self._targets = arrays.values()
-        ends = [int(self._rows[name][-1]) if len(self._rows) else 0 for name in _ENDS]
-        if ends != [len(self._ids), len(self._images), len(self._targets)]:
-            raise DataError(
-                f"{folder}: rows.bin does not belong to the files beside it. Delete the folder, run its "
-                "stage again."
-            )
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> PairSample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[PairSample]: ...
-    def __getitem__(self, index: int | slice) -> PairSample | list[PairSample]:
-        """Return row `index`, or the rows of a slice.
-
-        Raises:
-            DataError: the bytes of a row are damaged.
-        """
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        row = range(len(self))[index]
-        try:
-            return self._read(row)
-        except (IndexError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{self._folder}: row {row} is damaged ({error}). Delete the folder, run its stage again."
-            ) from error
-
-    def __iter__(self) -> Iterator[PairSample]:
-        return (self[row] for row in range(len(self)))
+        self._names = _read_names(Path(folder) / "names.parquet")
+        super().__init__(RowFiles(folder, _LAYOUT))
 
     def num_targets(self) -> np.ndarray:
         """Return the number of targets of each row, shape (rows,)."""
-        return np.diff(self._rows["target_end"], prepend=0)
+        return self._files.lengths("targets")
 
     def image_ids(self) -> tuple[str, ...]:
         """Return every image that the rows name, once, in order of first appearance.
@@ -196,20 +151,13 @@ class PairTable(Sequence[PairSample]):
         Raises:
             DataError: a row names an image that there is not.
         """
-        try:
-            return tuple(self._name("image", code) for code in pa.array(self._images).unique().tolist())
-        except IndexError as error:
-            raise DataError(
-                f"{self._folder}: images.bin is damaged ({error}). Delete the folder, run its stage again."
-            ) from error
+        with self._files.reading("images.bin"):
+            codes = pa.array(self._files.array("images")).unique().tolist()
+            return tuple(self._name("image", code) for code in codes)
 
     def _read(self, row: int) -> PairSample:
-        entry = self._rows[row]
-        start, stop = self._span("id_end", row, len(self._ids))
-        pair_id = self._ids[start:stop].tobytes().decode("utf-8")
-        start, stop = self._span("image_end", row, len(self._images))
-        images = tuple(self._name("image", code) for code in self._images[start:stop].tolist())
-        start, stop = self._span("target_end", row, len(self._targets))
+        entry = self._files.entries[row]
+        images = tuple(self._name("image", code) for code in self._files.part("images", row).tolist())
         targets = tuple(
             Target(
                 image_index,
@@ -217,16 +165,15 @@ class PairTable(Sequence[PairSample]):
                 self._name("object", instance),
                 None if part == -1 else self._name("part", part),
             )
-            for image_index, label, instance, part in self._targets[start:stop].tolist()
+            for image_index, label, instance, part in self._files.part("targets", row).tolist()
         )
-        task, source = self._name("task", int(entry["task"])), self._name("source", int(entry["source"]))
-        return PairSample(pair_id, task, source, images, targets)
-
-    def _span(self, name: str, row: int, length: int) -> tuple[int, int]:
-        start, stop = int(self._rows[name][row - 1]) if row else 0, int(self._rows[name][row])
-        if not 0 <= start <= stop <= length:
-            raise IndexError(f"it spans {start} to {stop} of {length}")
-        return start, stop
+        return PairSample(
+            self._files.part("ids", row).tobytes().decode("utf-8"),
+            self._name("task", int(entry["task"])),
+            self._name("source", int(entry["source"])),
+            images,
+            targets,
+        )
 
     def _name(self, kind: str, code: int) -> str:
         names = self._names[kind]
@@ -234,20 +181,6 @@ class PairTable(Sequence[PairSample]):
             raise IndexError(f"{kind} {code} of {len(names)}")
         name: str = names[code].as_py()
         return name
-
-
-def _map(path: Path, kind: np.dtype) -> np.ndarray:
-    try:
-        size = path.stat().st_size
-        if size % kind.itemsize:
-            raise DataError(
-                f"{path}: {size} bytes are not whole rows. Delete the folder, run its stage again."
-            )
-        return np.memmap(path, dtype=kind, mode="r") if size else np.empty(0, dtype=kind)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def _read_names(path: Path) -> dict[str, pa.Array]:

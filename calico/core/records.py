@@ -96,6 +96,31 @@ class PairSample:
 
 
 @dataclass(frozen=True)
+class CaptionPhrase:
+    """A grounded phrase of a caption.
+
+    Attributes:
+        start, end: the phrase is `text[start:end]` of its caption.
+        label: the words of the phrase.
+        rle: everything that the phrase names, as one mask.
+    """
+
+    start: int
+    end: int
+    label: str
+    rle: Rle
+
+
+@dataclass(frozen=True)
+class CaptionRecord:
+    """A plain caption of an image with its grounded phrases, in the order of the text and without overlap."""
+
+    image_id: str
+    text: str
+    phrases: tuple[CaptionPhrase, ...]
+
+
+@dataclass(frozen=True)
 class Phrase:
     """A grounded noun phrase of an answer: label without article, and the image that its mask lies in."""
 

@@ -6,17 +6,21 @@ stored as COCO's compressed run lengths with their size.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from calico.core.files import PARQUET_DAMAGE, one_line, write_parquet
+from calico.core import caption_rows, image_rows
+from calico.core.files import PARQUET_DAMAGE, atomic_path, one_line, write_parquet
 from calico.core.masks import Rle, box_xyxy
-from calico.core.pair_rows import rows_path, write_rows
+from calico.core.pair_rows import write_rows
 from calico.core.records import (
     Answer,
+    CaptionPhrase,
+    CaptionRecord,
     ImageRecord,
     ObjectInstance,
     PairSample,
@@ -24,7 +28,11 @@ from calico.core.records import (
     PredictedMask,
     Target,
 )
+from calico.core.row_files import RowFileWriter, rows_path
 from calico.errors import DataError
+
+# Of some kilobytes each.
+_CAPTIONS_AT_ONCE = 4096
 
 _TEXT = pa.string()
 _INTEGER = pa.int64()
@@ -65,31 +73,6 @@ ANSWERS = _schema(
 
 
 @dataclass(frozen=True)
-class CaptionPhrase:
-    """A grounded phrase of a caption.
-
-    Attributes:
-        start, end: the phrase is `text[start:end]` of its caption.
-        label: the words of the phrase.
-        rle: everything that the phrase names, as one mask.
-    """
-
-    start: int
-    end: int
-    label: str
-    rle: Rle
-
-
-@dataclass(frozen=True)
-class CaptionRecord:
-    """A plain caption of an image with its grounded phrases, in the order of the text and without overlap."""
-
-    image_id: str
-    text: str
-    phrases: tuple[CaptionPhrase, ...]
-
-
-@dataclass(frozen=True)
 class Rejection:
     """An annotation that the unify stage left out.
 
@@ -117,8 +100,11 @@ def read_images(path: Path) -> list[ImageRecord]:
 
 
 def write_images(path: Path, images: Iterable[ImageRecord]) -> None:
-    """Write images atomically."""
+    """Write images as parquet and, for looking up single ones, below `rows/` beside it; atomically."""
+    images = list(images)
     write_parquet(path, [vars(image) for image in images], IMAGES)
+    with RowFileWriter(rows_path(path), image_rows.LAYOUT) as row_files:
+        row_files.write(*image_rows.pack(images))
 
 
 def read_objects(path: Path) -> list[ObjectInstance]:
@@ -149,28 +135,32 @@ def write_parts(path: Path, parts: Iterable[PartInstance]) -> None:
     write_parquet(path, rows, PARTS)
 
 
-def read_captions(path: Path) -> list[CaptionRecord]:
-    """Read grounded captions."""
-    return [
-        CaptionRecord(
-            row["image_id"],
-            row["text"],
-            tuple(
-                CaptionPhrase(phrase["start"], phrase["end"], phrase["label"], _rle(phrase))
-                for phrase in row["phrases"]
-            ),
-        )
-        for row in _read(path, CAPTIONS)
-    ]
+def caption_from_row(row: Mapping[str, Any]) -> CaptionRecord:
+    """Return the caption of one row of the table `CAPTIONS`."""
+    phrases = (CaptionPhrase(one["start"], one["end"], one["label"], _rle(one)) for one in row["phrases"])
+    return CaptionRecord(row["image_id"], row["text"], tuple(phrases))
 
 
 def write_captions(path: Path, captions: Iterable[CaptionRecord]) -> None:
-    """Write grounded captions atomically."""
-    rows = [
-        vars(caption) | {"phrases": [_with_columns(phrase, phrase.rle) for phrase in caption.phrases]}
-        for caption in captions
-    ]
-    write_parquet(path, rows, CAPTIONS)
+    """Write grounded captions as parquet and, for reading single ones, below `rows/` beside it; atomically.
+
+    Args:
+        path: the parquet file.
+        captions: drawn some thousand at a time.
+    """
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, CAPTIONS) as parquet,
+        RowFileWriter(rows_path(path), caption_rows.LAYOUT) as row_files,
+    ):
+        stream = iter(captions)
+        while block := list(islice(stream, _CAPTIONS_AT_ONCE)):
+            rows = [
+                vars(caption) | {"phrases": [_with_columns(phrase, phrase.rle) for phrase in caption.phrases]}
+                for caption in block
+            ]
+            parquet.write_table(pa.Table.from_pylist(rows, schema=CAPTIONS))
+            row_files.write(*caption_rows.pack(block))
 
 
 def read_rejected(path: Path) -> list[Rejection]:

@@ -13,7 +13,9 @@ import pyarrow as pa
 from calico.config import EvaluateSection
 from calico.core import tables
 from calico.core.files import sha256_of, write_json, write_parquet, write_text
+from calico.core.pair_rows import PairTable
 from calico.core.records import Answer, PairSample, PredictedMask
+from calico.core.row_files import rows_path
 from calico.core.tokens import TASKS
 from calico.evaluation import floors
 from calico.evaluation.cases import PairCase, Truth, read_truth
@@ -210,7 +212,7 @@ def _predict_floors(
     pairs: Sequence[PairSample], truth: Truth, pair_path: Path, predict_path: Path
 ) -> dict[str, list[PredictedMask]]:
     train = floors.summarise_train(truth)
-    train_pairs = tables.read_pairs(pair_path / "train.parquet")
+    train_pairs = PairTable(rows_path(pair_path / "train.parquet"))  # one at a time of millions
     shuffled_path = predict_path / SHUFFLED_MODEL / "shuffled_predictions.parquet"
     return {
         "majority": floors.majority(pairs, train_pairs, truth, train),

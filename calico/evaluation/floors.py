@@ -3,6 +3,7 @@
 Each floor returns ordinary predictions with score 1, scored by the same code as a model's.
 """
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,7 +202,8 @@ def _thin_out(instances: Mapping[str, Sequence[_Instance]]) -> dict[str, list[_I
 def _labels_by_image(pair: PairSample) -> tuple[tuple[str, ...], ...]:
     labels: list[list[str]] = [[] for _ in pair.image_ids]
     for target in pair.targets:
-        labels[target.image_index].append(target.label)
+        # One string for each label: the answers of millions of pairs are kept to be counted.
+        labels[target.image_index].append(sys.intern(target.label))
     return tuple(tuple(sorted(names)) for names in labels)
 
 

@@ -18,7 +18,7 @@ from calico.config import Config, VariantName
 from calico.core import tables
 from calico.core.files import sha256_of
 from calico.core.records import PairSample
-from calico.data.loading.dataset import ImageFolder
+from calico.data.loading.image_folder import ImageFolder, open_image_folder
 from calico.data.loading.views import view_sizes
 from calico.data.pairs.conversation import render_prompt
 from calico.errors import DataError
@@ -96,11 +96,8 @@ def read_test_pairs(artifacts_path: Path) -> list[PairSample]:
 
 def open_images(config: Config, variant: VariantName, artifacts_path: Path) -> ImageFolder:
     """Open the unified images with the views that a variant takes."""
-    records = tables.read_images(artifacts_path / "unify" / "images.parquet")
-    return ImageFolder(
-        {record.image_id: record for record in records},
-        artifacts_path / "sources",
-        view_sizes(config.model, variant),
+    return open_image_folder(
+        artifacts_path / "unify", artifacts_path / "sources", view_sizes(config.model, variant)
     )
 
 

@@ -50,7 +50,7 @@ def align(config: Config, *, artifacts_path: Path, output_path: Path, run: Run) 
             variant="calico",
             assembly=assembly,
             dataset=dataset,
-            sizes=[len(caption.text) for caption in dataset.samples],
+            sizes=dataset.text_lengths,
             section=section,
             runtime=config.runtime,
             trained_file=ALIGNED_FILE,

@@ -2,12 +2,13 @@
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from calico.assembly import Assembly
@@ -62,7 +63,7 @@ class Job:
     variant: VariantName
     assembly: Assembly
     dataset: PairDataset | CaptionDataset
-    sizes: Sequence[int]
+    sizes: np.ndarray
     section: TrainSection
     runtime: RuntimeSection
     trained_file: str

@@ -32,7 +32,9 @@ class MicroBatch:
 class Sampler:
     """Endless passes over the samples, each in a new order."""
 
-    def __init__(self, sizes: Sequence[int], *, batch_size: int, accumulation: int, seed: int) -> None:
+    def __init__(
+        self, sizes: Sequence[int] | np.ndarray, *, batch_size: int, accumulation: int, seed: int
+    ) -> None:
         """Keep the sizes.
 
         Args:

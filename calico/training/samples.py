@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -42,7 +43,7 @@ class Samples:
         features: gives the frozen encoders' features of a batch's images.
     """
 
-    sizes: Sequence[int]
+    sizes: np.ndarray
     batches: Callable[[Iterable[Sequence[int]]], Iterator[Batch]]
     features: Callable[[Batch], ImageFeatures]
 

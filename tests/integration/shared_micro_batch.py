@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from calico.config import load_config
@@ -40,7 +41,7 @@ def main(path: str) -> None:
     rows = list(range(2))[engine.rank :: engine.world_size]
     batch = _part(whole, rows)
     images = [index for index, image_id in enumerate(whole.image_ids) if image_id in batch.image_ids]
-    samples = Samples([1, 1], lambda groups: iter([batch]), lambda _: features.rows(torch.tensor(images)))
+    samples = Samples(np.ones(2), lambda groups: iter([batch]), lambda _: features.rows(torch.tensor(images)))
     model.train()
     records = []
     for step in range(NUM_STEPS):

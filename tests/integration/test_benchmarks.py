@@ -1,9 +1,11 @@
-"""Benchmarks that go through the whole training still run and their sides agree; nothing is timed here."""
+"""Benchmarks that take a while still run, and their sides agree; nothing is timed here."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import training
+from benchmarks import captions, training
 from calico.assembly import torch_settings
 
 pytestmark = pytest.mark.integration
@@ -30,3 +32,18 @@ def test_training_benchmark_gives_its_figures(tmp_path, monkeypatch):
         "checkpoint_vs_torch_save",
     }
     assert all(value > 0 for value in figures.values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from Linux's /proc")
+def test_memory_does_not_grow_with_the_number_of_captions(tmp_path):
+    """200,000 captions and images against 20,000: 20 bytes a caption for its length and the order, so 3.6 MB."""
+    found = captions.measure(tmp_path, 200_000)
+    assert found["rows_mb"] > 250
+    # Measured: 12.2 and 9.8.
+    assert found["draw_mb"] < 24
+    assert found["draw_mb"] - found["draw_mb_tenth"] < 8
+    # Measured: 87.4 and 87.3; a block of captions as rows and as columns.
+    assert found["write_mb"] < 130
+    assert found["write_mb"] - found["write_mb_tenth"] < 24
+    # A plain reader of a tenth of them needs more than all of that.
+    assert found["read_whole_mb_tenth"] > found["draw_mb"] * 3

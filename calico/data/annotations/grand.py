@@ -13,8 +13,8 @@ from pydantic import Field
 
 from calico.core.images import read_image
 from calico.core.masks import Rle, union
-from calico.core.records import ImageRecord
-from calico.core.tables import CaptionPhrase, CaptionRecord, Rejection
+from calico.core.records import CaptionPhrase, CaptionRecord, ImageRecord
+from calico.core.tables import Rejection
 from calico.data.annotations.raw_json import (
     RawRecord,
     Text,

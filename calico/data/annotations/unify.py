@@ -12,8 +12,8 @@ from calico.core import tables
 from calico.core.files import write_json, write_manifest
 from calico.core.images import read_image
 from calico.core.masks import Rle, union
-from calico.core.records import ImageRecord, ObjectInstance, PartInstance
-from calico.core.tables import CaptionRecord, Rejection
+from calico.core.records import CaptionRecord, ImageRecord, ObjectInstance, PartInstance
+from calico.core.tables import Rejection
 from calico.data.annotations import ade20k_part_234, grand, mixed_parts, own_coco, paco_lvis, partimagenet
 from calico.data.annotations.annotated_image import AnnotatedImage, AnnotatedObject, AnnotatedPart
 from calico.errors import DataError
@@ -30,12 +30,16 @@ READERS: Mapping[InputName, Callable[[Path], Iterator[AnnotatedImage]]] = Mappin
 
 @dataclass
 class UnifiedTables:
-    """The tables while they grow."""
+    """The tables while they grow; of the captions, which are written as they are read, only the number.
+
+    Attributes:
+        num_captions: by source and split.
+    """
 
     images: list[ImageRecord] = field(default_factory=list)
     objects: list[ObjectInstance] = field(default_factory=list)
     parts: list[PartInstance] = field(default_factory=list)
-    captions: list[CaptionRecord] = field(default_factory=list)
+    num_captions: Counter[tuple[str, str]] = field(default_factory=Counter)
     rejected: list[Rejection] = field(default_factory=list)
 
 
@@ -55,10 +59,10 @@ def unify(section: UnifySection, sources_path: Path, output_path: Path) -> dict[
     """
     unified = read_sources(section, sources_path)
     output_path = Path(output_path)
+    tables.write_captions(output_path / "captions.parquet", _read_captions(unified, sources_path))
     tables.write_images(output_path / "images.parquet", unified.images)
     tables.write_objects(output_path / "objects.parquet", unified.objects)
     tables.write_parts(output_path / "parts.parquet", unified.parts)
-    tables.write_captions(output_path / "captions.parquet", unified.captions)
     tables.write_rejected(output_path / "rejected.parquet", unified.rejected)
     summary = summarize(unified)
     write_json(output_path / "summary.json", summary)
@@ -67,15 +71,10 @@ def unify(section: UnifySection, sources_path: Path, output_path: Path) -> dict[
 
 
 def read_sources(section: UnifySection, sources_path: Path) -> UnifiedTables:
-    """Read the sources into memory; arguments and errors as `unify`."""
+    """Read the sources of pairs into memory; arguments and errors as `unify`."""
     unified = UnifiedTables()
     for annotated in _annotated_images(section, sources_path):
         _add_image(unified, annotated, section, sources_path)
-    # GranD only serves the alignment stage; without it there are no captions, and the summary says so.
-    for captioned in grand.read(sources_path / grand.SOURCE):
-        unified.images += [captioned.image] if captioned.image else []
-        unified.captions += captioned.captions
-        unified.rejected += _with_file(captioned.rejections, captioned.annotation_path, sources_path)
     _check_ids(unified.images, sources_path)
     return unified
 
@@ -84,10 +83,12 @@ def summarize(unified: UnifiedTables) -> dict[str, Any]:
     """Count images, objects, parts and captions, and rejections by source and reason."""
     image_of = {image.image_id: image for image in unified.images}
     counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    for kind in ("images", "objects", "parts", "captions"):
+    for kind in ("images", "objects", "parts"):
         for record in getattr(unified, kind):
             image = image_of[record.image_id]
             counts[image.source][image.split][kind] += 1
+    for (source, split), number in unified.num_captions.items():
+        counts[source][split]["captions"] = number
     rejected: dict[str, Counter[str]] = defaultdict(Counter)
     for rejection in unified.rejected:
         rejected[rejection.source][rejection.reason] += 1
@@ -95,9 +96,23 @@ def summarize(unified: UnifiedTables) -> dict[str, Any]:
         "counts": counts,
         "num_object_categories": len({instance.category for instance in unified.objects}),
         "num_part_categories": len({instance.category for instance in unified.parts}),
-        "num_captions": len(unified.captions),
+        "num_captions": unified.num_captions.total(),
         "rejected": rejected,
     }
+
+
+def _read_captions(unified: UnifiedTables, sources_path: Path) -> Iterator[CaptionRecord]:
+    """Yield GranD's captions; add its images and what is left out to `unified`.
+
+    GranD only serves the alignment stage; without it there are no captions, and the summary says so. No other
+    source has its name, so none has its image ids.
+    """
+    for captioned in grand.read(sources_path / grand.SOURCE):
+        if captioned.image:
+            unified.images.append(captioned.image)
+            unified.num_captions[captioned.image.source, captioned.image.split] += len(captioned.captions)
+        yield from captioned.captions
+        unified.rejected += _with_file(captioned.rejections, captioned.annotation_path, sources_path)
 
 
 def _annotated_images(section: UnifySection, sources_path: Path) -> Iterator[AnnotatedImage]:

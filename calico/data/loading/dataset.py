@@ -1,7 +1,7 @@
 """Rows of training and evaluation: row i is sample i, whatever the process, the worker or the order.
 
 A row is made when it is read: wording drawn from (seed, sample id), token ids in one pass, target masks in
-the frame of the grounding view. Masks are decoded once and kept packed, eight pixels a byte.
+the frame of the grounding view. Masks of pairs are decoded once and kept packed, eight pixels a byte.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ from transformers import PreTrainedTokenizerFast
 
 from calico.config import ModelSection, VariantName
 from calico.core import tables
-from calico.core.images import read_image
+from calico.core.caption_rows import CaptionTable
 from calico.core.masks import Rle, decode
 from calico.core.pair_rows import PairTable
-from calico.core.records import ImageRecord, PairSample, Phrase
-from calico.core.tables import CaptionRecord
+from calico.core.records import PairSample, Phrase
 from calico.core.tokens import IMAGE_TOKEN_ID
-from calico.data.loading.views import ViewSizes, frame_mask, make_views, resized_size, view_sizes
+from calico.data.loading.image_folder import ImageFolder, open_image_folder
+from calico.data.loading.views import frame_mask, resized_size, view_sizes
 from calico.data.pairs.conversation import (
     CAPTION,
     choose_wording,
@@ -35,7 +35,7 @@ from calico.data.pairs.conversation import (
 from calico.errors import AlignmentError, DataError
 from calico.language_models.tokenizer import encode_example, tokens_per_image
 
-_MAX_CACHED_MASKS = 1 << 15
+_NUM_KEPT_MASKS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -87,91 +87,34 @@ class TextEncoding:
         return ids, labels, prompt_last
 
 
-class ImageFolder:
-    """The images that samples name, and the views of them."""
+class MaskFrames:
+    """Target masks in the frame of the grounding view."""
 
-    def __init__(self, images: Mapping[str, ImageRecord], sources_path: Path, sizes: ViewSizes) -> None:
-        self._images = images
-        self._sources_path = Path(sources_path)
-        self.sizes = sizes
+    def __init__(self, side_px: int, *, num_kept: int) -> None:
+        """Prepare.
 
-    @property
-    def grounding_px(self) -> int:
-        """Side of the grounding view."""
-        return self.sizes.grounding_px
-
-    def record(self, image_id: str) -> ImageRecord:
-        """Return an image's record.
-
-        Raises:
-            DataError: no such image.
+        Args:
+            side_px: of the frame.
+            num_kept: masks drawn last that are kept, to be drawn again without work.
         """
-        if image_id not in self._images:
-            raise DataError(
-                f"image '{image_id}' is in a sample but not in images.parquet. Run unify and pair again."
-            )
-        return self._images[image_id]
-
-    def pixels(self, image_id: str) -> np.ndarray:
-        """Decode an image to uint8 RGB of shape (height, width, 3).
-
-        Raises:
-            DataError: the file is damaged or has another size than when it was annotated.
-        """
-        record = self.record(image_id)
-        image_HWC = read_image(self._sources_path / record.path)
-        if image_HWC.shape[:2] != (record.height, record.width):
-            raise DataError(
-                f"{record.path}: the file has {image_HWC.shape[0]} x {image_HWC.shape[1]} pixels, its "
-                f"annotation {record.height} x {record.width}. The image was changed; restore it."
-            )
-        return image_HWC
-
-    def file_state(self, image_id: str) -> tuple[int, int]:
-        """Return the size of an image file in bytes and the time of its last change in ns.
-
-        Raises:
-            DataError: there is no such file.
-        """
-        path = self._sources_path / self.record(image_id).path
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}). Run the stage acquire.") from error
-        return status.st_size, status.st_mtime_ns
-
-    def views(self, image_id: str) -> dict[str, Tensor]:
-        """Return the views of an image, each of shape (3, side, side)."""
-        return make_views(self.pixels(image_id), self.sizes)
-
-
-class MaskFolder:
-    """Target masks by instance id, in the frame of the grounding view."""
-
-    def __init__(self, rles: Mapping[str, Rle], side_px: int) -> None:
-        self._rles = rles
         self._side_px = side_px
-        self._packed = lru_cache(_MAX_CACHED_MASKS)(self._pack)
+        self._packed = lru_cache(num_kept)(self._pack)
 
-    def frames(self, mask_ids: Sequence[str]) -> Tensor:
-        """Return uint8 masks of shape (len(mask_ids), side, side).
+    def __call__(self, rles: Sequence[Rle]) -> Tensor:
+        """Return uint8 masks of shape (len(rles), side, side).
 
         Raises:
-            DataError: no such mask, or its run lengths are damaged.
+            DataError: run lengths are damaged.
         """
         side_px = self._side_px
-        frames_MSS = torch.zeros(len(mask_ids), side_px, side_px, dtype=torch.uint8)
-        for row, mask_id in enumerate(mask_ids):
-            bits = np.unpackbits(self._packed(mask_id), count=side_px * side_px)
+        frames_MSS = torch.zeros(len(rles), side_px, side_px, dtype=torch.uint8)
+        for row, rle in enumerate(rles):
+            bits = np.unpackbits(self._packed(rle), count=side_px * side_px)
             frames_MSS[row] = torch.from_numpy(bits.reshape(side_px, side_px))
         return frames_MSS
 
-    def _pack(self, mask_id: str) -> np.ndarray:
-        if mask_id not in self._rles:
-            raise DataError(
-                f"mask '{mask_id}' is in a sample but not in the unified tables. Run unify and pair again."
-            )
-        return np.packbits(frame_mask(decode(self._rles[mask_id]), self._side_px))
+    def _pack(self, rle: Rle) -> np.ndarray:
+        return np.packbits(frame_mask(decode(rle), self._side_px))
 
 
 class SampleDataset(Protocol):
@@ -190,7 +133,7 @@ class ExampleBuilder:
     """Puts words, ids, images and masks of one sample together."""
 
     images: ImageFolder
-    masks: MaskFolder
+    frames: MaskFrames
     encoding: TextEncoding
     with_views: bool
 
@@ -200,12 +143,12 @@ class ExampleBuilder:
         image_ids: tuple[str, ...],
         prompt: str,
         answer: str,
-        masks: Sequence[tuple[int, str]],
+        masks: Sequence[tuple[int, Rle]],
     ) -> Example:
         """Return the example of one sample.
 
         Args:
-            masks: (image index, mask id) of each [SEG] of `answer`, in order.
+            masks: (image index, mask) of each [SEG] of `answer`, in order.
 
         Raises:
             AlignmentError: too many tokens, or not one place for each visual token.
@@ -228,7 +171,7 @@ class ExampleBuilder:
             original_sizes=sizes,
             resized_sizes=tuple(resized_size(*size, self.images.grounding_px) for size in sizes),
             views=tuple(map(self.images.views, image_ids)) if self.with_views else (),
-            target_masks_MSS=self.masks.frames([mask_id for _, mask_id in masks]),
+            target_masks_MSS=self.frames([rle for _, rle in masks]),
             mask_image_index=tuple(image_index for image_index, _ in masks),
         )
 
@@ -241,15 +184,24 @@ class PairDataset(Dataset[Example]):
         images: where their images are.
     """
 
-    def __init__(self, samples: Sequence[PairSample], builder: ExampleBuilder, *, seed: int | None) -> None:
+    def __init__(
+        self,
+        samples: Sequence[PairSample],
+        builder: ExampleBuilder,
+        rles: Mapping[str, Rle],
+        *,
+        seed: int | None,
+    ) -> None:
         """Wrap samples.
 
         Args:
+            rles: masks by the id of an object or a part.
             seed: draws the wording of each row; None gives the wording of evaluation, question 0.
         """
         self.samples = samples
         self.images = builder.images
         self._builder = builder
+        self._rles = rles
         self._seed = seed
 
     def __len__(self) -> int:
@@ -262,13 +214,21 @@ class PairDataset(Dataset[Example]):
             (0, 0) if self._seed is None else choose_wording(sample.task, sample.pair_id, self._seed)
         )
         phrases = [Phrase(target.label, target.image_index) for target in sample.targets]
+        rles = [self._rle(target.part_id or target.object_id) for target in sample.targets]
         return self._builder.build(
             sample.pair_id,
             sample.image_ids,
             render_prompt(sample.task, len(sample.image_ids), question_index=question),
             render_answer(sample.task, phrases, opener_index=opener),
-            [(target.image_index, target.part_id or target.object_id) for target in sample.targets],
+            [(phrase.image_index, rle) for phrase, rle in zip(phrases, rles, strict=True)],
         )
+
+    def _rle(self, mask_id: str) -> Rle:
+        if mask_id not in self._rles:
+            raise DataError(
+                f"mask '{mask_id}' is in a sample but not in the unified tables. Run unify and pair again."
+            )
+        return self._rles[mask_id]
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -278,23 +238,21 @@ class PairDataset(Dataset[Example]):
         return tuple(dict.fromkeys(image_id for sample in self.samples for image_id in sample.image_ids))
 
     @property
-    def num_targets(self) -> list[int]:
+    def num_targets(self) -> np.ndarray:
         """Number of targets of each row; does not read the rows of a file."""
         if isinstance(self.samples, PairTable):
-            return self.samples.num_targets().tolist()
-        return [len(sample.targets) for sample in self.samples]
+            return self.samples.num_targets()
+        return np.array([len(sample.targets) for sample in self.samples])
 
     def with_samples(self, samples: Sequence[PairSample]) -> "PairDataset":
         """Return a dataset of other samples over the same images and masks (e.g. with images exchanged)."""
-        return PairDataset(samples, self._builder, seed=self._seed)
+        return PairDataset(samples, self._builder, self._rles, seed=self._seed)
 
 
 class CaptionDataset(Dataset[Example]):
     """Grounded captions of single images as examples, for alignment; attributes as `PairDataset`."""
 
-    def __init__(
-        self, samples: Sequence[CaptionRecord], builder: ExampleBuilder, *, seed: int | None
-    ) -> None:
+    def __init__(self, samples: CaptionTable, builder: ExampleBuilder, *, seed: int | None) -> None:
         self.samples = samples
         self.images = builder.images
         self._builder = builder
@@ -306,7 +264,7 @@ class CaptionDataset(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         """Return row `index`; see `ExampleBuilder.build` for what it raises."""
         caption = self.samples[index]
-        sample_id = _caption_id(caption, index)
+        sample_id = f"{caption.image_id}@{index}"  # an image may have several captions
         question, _ = (0, 0) if self._seed is None else choose_wording(CAPTION, sample_id, self._seed)
         spans = [(phrase.start, phrase.end) for phrase in caption.phrases]
         return self._builder.build(
@@ -314,13 +272,18 @@ class CaptionDataset(Dataset[Example]):
             (caption.image_id,),
             render_prompt(CAPTION, 1, question_index=question),
             render_caption(caption.text, spans),
-            [(0, f"{sample_id}/{ordinal}") for ordinal in range(len(spans))],
+            [(0, phrase.rle) for phrase in caption.phrases],
         )
 
     @property
     def image_ids(self) -> tuple[str, ...]:
         """Every image that the rows name, once, in order of first appearance."""
-        return tuple(dict.fromkeys(caption.image_id for caption in self.samples))
+        return self.samples.image_ids()
+
+    @property
+    def text_lengths(self) -> np.ndarray:
+        """Number of characters of each row's text."""
+        return self.samples.text_lengths()
 
 
 def build_pair_dataset(  # noqa: PLR0913 - where, what and for which model: one call says it all
@@ -349,10 +312,10 @@ def build_pair_dataset(  # noqa: PLR0913 - where, what and for which model: one 
     objects = tables.read_objects(unify_path / "objects.parquet")
     parts = tables.read_parts(unify_path / "parts.parquet")
     rles = {one.object_id: one.rle for one in objects} | {part.part_id: part.rle for part in parts}
-    masks = MaskFolder(rles, mask_loss_px)
-    images = _image_folder(unify_path, sources_path, view_sizes(model, variant))
+    images = open_image_folder(unify_path, sources_path, view_sizes(model, variant))
     encoding = _text_encoding(tokenizer, model, variant)
-    return PairDataset(samples, ExampleBuilder(images, masks, encoding, with_views), seed=seed)
+    builder = ExampleBuilder(images, MaskFrames(mask_loss_px, num_kept=_NUM_KEPT_MASKS), encoding, with_views)
+    return PairDataset(samples, builder, rles, seed=seed)
 
 
 def build_caption_dataset(  # noqa: PLR0913 - as build_pair_dataset
@@ -367,29 +330,15 @@ def build_caption_dataset(  # noqa: PLR0913 - as build_pair_dataset
     with_views: bool = True,
 ) -> CaptionDataset:
     """Open the grounded captions; arguments as `build_pair_dataset`."""
-    captions = tables.read_captions(unify_path / "captions.parquet")
-    rles = {
-        f"{_caption_id(caption, index)}/{ordinal}": phrase.rle
-        for index, caption in enumerate(captions)
-        for ordinal, phrase in enumerate(caption.phrases)
-    }
-    images = _image_folder(unify_path, sources_path, view_sizes(model, variant))
+    captions = CaptionTable(unify_path / "rows" / "captions")
+    images = open_image_folder(unify_path, sources_path, view_sizes(model, variant))
     encoding = _text_encoding(tokenizer, model, variant)
-    builder = ExampleBuilder(images, MaskFolder(rles, mask_loss_px), encoding, with_views)
+    # A caption is drawn once a pass: its masks would only fill memory.
+    builder = ExampleBuilder(images, MaskFrames(mask_loss_px, num_kept=0), encoding, with_views)
     return CaptionDataset(captions, builder, seed=seed)
-
-
-def _image_folder(unify_path: Path, sources_path: Path, sizes: ViewSizes) -> ImageFolder:
-    images = {image.image_id: image for image in tables.read_images(unify_path / "images.parquet")}
-    return ImageFolder(images, sources_path, sizes)
 
 
 def _text_encoding(
     tokenizer: PreTrainedTokenizerFast, model: ModelSection, variant: VariantName
 ) -> TextEncoding:
     return TextEncoding(tokenizer, tokens_per_image(model, variant), model.language_model.max_length)
-
-
-def _caption_id(caption: CaptionRecord, index: int) -> str:
-    """Return the id of row `index`; an image may have several captions."""
-    return f"{caption.image_id}@{index}"

@@ -21,8 +21,8 @@ from torch import Tensor, uint8
 
 from calico.core.files import atomic_path, free_bytes
 from calico.core.records import ImageFeatures
-from calico.data.loading.dataset import ImageFolder
 from calico.data.loading.feature_cache import Encode, bytes_per_image, count_cached, stack_views
+from calico.data.loading.image_folder import ImageFolder
 from calico.errors import DataError
 
 _LOGGER = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from calico.core.files import atomic_path, write_text
-from calico.core.pair_rows import TARGET, RowBlock, RowWriter, rows_path
+from calico.core.pair_rows import TARGET, RowBlock, RowWriter
+from calico.core.row_files import rows_path
 from calico.core.tables import PAIRS
 from calico.core.tokens import TASKS
 from calico.data.pairs.annotation_arrays import AnnotationArrays

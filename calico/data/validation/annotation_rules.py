@@ -10,7 +10,7 @@ import pyarrow as pa
 from calico.config import UnifySection
 from calico.core.masks import Rle, box_xyxy, shares_inside, validate
 from calico.data.pairs.targets import PairableObject
-from calico.data.validation.files import SPLITS, ImageFolders
+from calico.data.validation.files import SPLITS, ImageFolders, rows_of
 from calico.data.validation.rules import RuleBook
 from calico.errors import DataError
 
@@ -57,7 +57,7 @@ def check_annotations(
         section: the smallest areas that unify keeps.
         folders: where images may lie.
     """
-    rows = {name: table.to_pylist() for name, table in unified.items()}
+    rows = {name: unified[name].to_pylist() for name in ("images", "objects", "parts")}
     for name, key in (("images", "image_id"), ("objects", "object_id"), ("parts", "part_id")):
         _check_ids(name, [row[key] for row in rows[name]], book)
     scenes = _check_images(rows["images"], folders, book)
@@ -70,7 +70,7 @@ def check_annotations(
         for row in rows[name]:
             _check_mask(f"unify/{name}.parquet: '{row[key]}'", row, scenes, least, book)
     _check_containment(rows["parts"], objects, book)
-    _check_captions(rows["captions"], scenes, book)
+    _check_captions(unified["captions"], scenes, book)
     _fill_scenes(rows, scenes)
     return Annotations(
         scenes,
@@ -189,9 +189,9 @@ def _check_containment(parts: Sequence[Row], objects: Mapping[str, Row], book: R
                 )
 
 
-def _check_captions(rows: Sequence[Row], scenes: Mapping[str, Scene], book: RuleBook) -> None:
+def _check_captions(captions: pa.Table, scenes: Mapping[str, Scene], book: RuleBook) -> None:
     """Check the images and the masks of captions; alignment reads them like those of objects."""
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows_of(captions)):
         place = f"unify/captions.parquet: caption {number} of '{row['image_id']}'"
         scene = scenes.get(row["image_id"])
         book["references"].count()

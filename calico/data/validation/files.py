@@ -21,6 +21,7 @@ UNIFIED: Mapping[str, pa.Schema] = MappingProxyType(
 )
 _FILES = (
     *(f"unify/{name}.parquet" for name in UNIFIED),
+    *(f"unify/rows/{name}/rows.bin" for name in ("captions", "images")),
     "curate/category_pairs.csv",
     *(f"pair/{name}" for split in SPLITS for name in (f"{split}.parquet", f"rows/{split}/rows.bin")),
 )
@@ -96,6 +97,12 @@ def read_unified(artifacts_path: Path, rule: Rule) -> dict[str, pa.Table]:
         except PARQUET_DAMAGE as error:
             rule.violate(f"{place}: cannot be read ({one_line(error)}).")
     return found
+
+
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table that may be large; some thousand are unfolded at a time."""
+    for batch in table.to_batches(_ROWS_PER_BATCH):
+        yield from batch.to_pylist()
 
 
 def pair_batches(artifacts_path: Path, split: str, rule: Rule) -> Iterator[tuple[int, pa.RecordBatch]]:

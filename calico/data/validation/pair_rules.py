@@ -15,16 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from calico.core.files import PARQUET_DAMAGE
-from calico.core.pair_rows import PairTable, rows_path
+from calico.core.pair_rows import PairTable
 from calico.core.records import PairSample, Target
 from calico.core.tokens import TASKS
 from calico.data.pairs.targets import Comparable, UnusablePairError, targets_of
 from calico.data.validation.annotation_rules import Annotations, Scene
 from calico.data.validation.files import pair_batches
-from calico.data.validation.rules import Rule, RuleBook
+from calico.data.validation.row_rules import RowComparison
+from calico.data.validation.rules import RuleBook
 from calico.data.validation.text_rules import TextRules
-from calico.errors import DataError
 
 _NUM_IMAGES = 2
 _IMAGE_BITS = 30
@@ -60,7 +59,7 @@ class PairRules:
         """Check the pairs of one split."""
         self.images[split] = {}
         self._files.append((artifacts_path / "pair" / f"{split}.parquet", len(self._ids)))
-        rows = _Rows(artifacts_path, split, self._book["rows"])
+        rows = RowComparison(self._files[-1][0], PairTable, self._book["rows"])
         for start, batch in pair_batches(artifacts_path, split, self._book["schema"]):
             for number, pair in enumerate(_pairs(batch), start):
                 self._check(pair, split)
@@ -147,33 +146,6 @@ class PairRules:
     def _name(self, row: int) -> str:
         path, first = next((path, first) for path, first in reversed(self._files) if first <= row)
         return f"pair/{path.name}: pair '{self._pair_ids(path)[row - first]}'"
-
-
-class _Rows:
-    """The pairs of a split as training reads them."""
-
-    def __init__(self, artifacts_path: Path, split: str, rule: Rule) -> None:
-        self._place, self._split, self._rule = f"pair/rows/{split}", split, rule
-        self._table: PairTable | None = None
-        path = artifacts_path / "pair" / f"{split}.parquet"
-        try:
-            self._table = PairTable(rows_path(path))
-            num_pairs = pq.ParquetFile(path).metadata.num_rows
-            if len(self._table) != num_pairs:
-                rule.violate(f"{self._place}: {len(self._table)} rows, {path.name} has {num_pairs}.")
-        except (DataError, *PARQUET_DAMAGE) as error:
-            rule.violate(f"{self._place}: cannot be compared ({error}).")
-
-    def compare(self, number: int, pair: PairSample) -> None:
-        """Compare row `number`."""
-        self._rule.count()
-        if self._table is None or number >= len(self._table):
-            return
-        try:
-            if self._table[number] != pair:
-                self._rule.violate(f"{self._place}: row {number} is another than in {self._split}.parquet.")
-        except DataError as error:
-            self._rule.violate(f"{self._place}: {error}")
 
 
 def _read_pair_ids(path: Path) -> pa.ChunkedArray:

@@ -9,7 +9,10 @@ PROMISES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "files": ("files", "are there and hold what their stage wrote"),
         "schema": ("columns", "have the names and types of the tables, without gaps"),
-        "rows": ("pairs", "are below pair/rows/, which training reads, as in the parquet file"),
+        "rows": (
+            "rows",
+            "of images, captions and pairs are below rows/, which training reads, as in parquet",
+        ),
         "ids": ("ids", "stand for one row each"),
         "images": ("images", "have a size, a split and a file in the sources' folders"),
         "references": ("references", "point to rows, of the right image and object"),

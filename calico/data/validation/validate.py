@@ -9,6 +9,7 @@ from calico.data.validation.category_rules import check_categories, comparable_b
 from calico.data.validation.count_rules import check_counts
 from calico.data.validation.files import SPLITS, UNIFIED, ImageFolders, check_files, read_unified
 from calico.data.validation.pair_rules import PairLimits, PairRules
+from calico.data.validation.row_rules import check_unified_rows
 from calico.data.validation.rules import PROMISES, Rule, RuleBook
 from calico.data.validation.text_rules import TextLimit, TextRules
 
@@ -54,6 +55,7 @@ def validate(artifacts_path: Path, *, unify: UnifySection, pair: PairSection, te
         return Validation(tuple(book), 0, 0)
     book.start(name for name in PROMISES if name != "counts")
     folders = ImageFolders(artifacts_path / "sources", unify)
+    check_unified_rows(artifacts_path, unified, book["rows"])
     found = check_annotations(unified, unify, folders, book)
     check_categories(categories, found, book)
     pairs = PairRules(

@@ -27,10 +27,6 @@ CONTENTS: dict[str, list[Any]] = {
     "images": [ImageRecord("a/1", "a", "a/images/1.jpg", 6, 5, "train")],
     "objects": [ObjectInstance("a/1#7", "a/1", "dog", RLE), ObjectInstance("a/1#8", "a/1", "dog", EMPTY)],
     "parts": [PartInstance("a/1#9", "a/1#7", "a/1", "head", RLE)],
-    "captions": [
-        tables.CaptionRecord("g/1", "A dog.", (tables.CaptionPhrase(0, 5, "A dog", RLE),)),
-        tables.CaptionRecord("g/2", "Nothing.", ()),
-    ],
     "rejected": [tables.Rejection("a", "a/1", "12", "empty mask", "a/train.json")],
     "pairs": [
         PairSample("p1", "common_parts", "a", ("a/1", "a/2"), (Target(0, "dog's head", "a/1#7", "a/1#9"),)),

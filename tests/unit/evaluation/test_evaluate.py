@@ -141,6 +141,18 @@ def test_same_inputs_in_any_order_give_the_same_bytes(
         assert first == second
 
 
+def test_train_pairs_are_read_one_by_one(
+    write_world: Callable[..., None], run: Callable[..., Any], tmp_path: Path, world: Any
+) -> None:
+    """Only the floor `majority` needs them; the parquet file of millions would fill the memory."""
+    write_world(tmp_path)
+    (tmp_path / "pair/train.parquet").unlink()
+    assert run(tmp_path)["floors"]["majority"]["common_objects"]["Recall"] > 0
+    tables.write_pairs(tmp_path / "pair/train.parquet", [world.train_pairs[0]])
+    with pytest.raises(DataError, match="has test pairs but no train pairs"):
+        run(tmp_path)
+
+
 def test_per_pair_rows_add_up(
     write_world: Callable[..., None], run: Callable[..., Any], tmp_path: Path
 ) -> None:

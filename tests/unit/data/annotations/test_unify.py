@@ -11,6 +11,7 @@ from PIL import Image
 
 from calico.config import SynthesizeSection, UnifySection
 from calico.core import masks, tables
+from calico.core.caption_rows import CaptionTable
 from calico.core.files import read_json, read_parquet, verify_manifest
 from calico.core.records import ImageRecord
 from calico.data.annotations import unify as module
@@ -59,7 +60,9 @@ def test_all_sources_become_tables(sources_path: Path, tmp_path: Path) -> None:
         ys, xs = np.nonzero(mask_HW)
         assert row["box_xyxy"] == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
         assert row["area_px"] == mask_HW.sum()
-    assert {caption.image_id for caption in tables.read_captions(tmp_path / "captions.parquet")} <= set(sizes)
+    captions = CaptionTable(tmp_path / "rows" / "captions")
+    assert {caption.image_id for caption in captions} <= set(sizes)
+    assert summary["num_captions"] == summary["counts"]["grand"]["train"]["captions"] == len(captions) > 0
     assert sum(split["objects"] for split in summary["counts"]["paco_lvis"].values()) == sum(
         one.image_id.startswith("paco_lvis/") for one in objects.values()
     )

@@ -10,8 +10,15 @@ from transformers import PreTrainedTokenizerFast
 
 from calico.config import ModelSection, load_config
 from calico.core import masks, tables
-from calico.core.records import ImageRecord, ObjectInstance, PairSample, PartInstance, Target
-from calico.core.tables import CaptionPhrase, CaptionRecord
+from calico.core.records import (
+    CaptionPhrase,
+    CaptionRecord,
+    ImageRecord,
+    ObjectInstance,
+    PairSample,
+    PartInstance,
+    Target,
+)
 from calico.data.pairs.conversation import corpus
 from calico.language_models.tokenizer import build_tokenizer
 

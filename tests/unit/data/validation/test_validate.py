@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from calico.config import OwnSource, UnifySection
 from calico.core import masks, tables
 from calico.core.files import write_json, write_manifest, write_text
-from calico.core.pair_rows import rows_path, write_rows
+from calico.core.pair_rows import write_rows
+from calico.core.row_files import rows_path
 from calico.data.validation.rules import PROMISES
 from calico.data.validation.text_rules import TextLimit
 from calico.data.validation.validate import Validation, validate
@@ -53,9 +54,10 @@ def test_a_finished_data_set_keeps_every_rule(finished: Path) -> None:
     parts, objects = (
         len(pq.read_table(finished / "unify" / f"{name}.parquet")) for name in ("parts", "objects")
     )
+    num_images = len(tables.read_images(finished / "unify/images.parquet"))
+    assert checked["rows"] == len(pairs) + num_images + 1
     assert all(
-        checked[rule] == len(pairs)
-        for rule in ("rows", "repeats", "limits", "tasks", "conversations", "lengths")
+        checked[rule] == len(pairs) for rule in ("repeats", "limits", "tasks", "conversations", "lengths")
     )
     assert (checked["containment"], checked["areas"], checked["masks"]) == (
         parts, parts + objects, parts + objects + 1,
@@ -414,8 +416,33 @@ def test_another_row_for_training_is_named(data_set: Path) -> None:
     assert "11 rows, val.parquet has 12" in broken(check(data_set))["rows"]
 
 
+def test_other_images_and_captions_for_training_are_named(data_set: Path) -> None:
+    folder = data_set / "unify"
+    images = tables.read_images(folder / "images.parquet")
+    as_before = {name: (folder / name).read_bytes() for name in ("images.parquet", "captions.parquet")}
+    tables.write_images(folder / "images.parquet", [replace(images[0], path="wolf.png"), *images[2:]])
+    tables.write_captions(folder / "captions.parquet", [tables.CaptionRecord(SPARE, "a wolf", ())])
+    for name, content in as_before.items():
+        (folder / name).write_bytes(content)
+    write_manifest(folder)
+    found = broken(check(data_set))
+    assert set(found) == {"rows"}
+    for words in (
+        f"unify/rows/images: {len(images) - 1} rows, images.parquet has {len(images)}",
+        f"unify/rows/images: row {images[0].image_id} is another than in images.parquet",
+        f"unify/rows/images: lacks '{images[1].image_id}'",
+        "and 1 more",
+    ):
+        assert words in found["rows"]
+    tables.write_images(folder / "images.parquet", images)
+    write_manifest(folder)
+    words = "unify/rows/captions: row 0 is another than in captions.parquet"
+    assert words in broken(check(data_set))["rows"]
+
+
 FILES = [
     "unify/images.parquet", "unify/objects.parquet", "unify/parts.parquet", "unify/captions.parquet",
+    "unify/rows/captions/phrases.bin", "unify/rows/images/rows.bin", "unify/rows/images/bytes.bin",
     "unify/summary.json", "curate/category_pairs.csv", "pair/train.parquet", "pair/statistics.json",
     "pair/rows/train/names.parquet", "pair/rows/train/rows.bin", "pair/rows/train/ids.bin",
     "pair/rows/train/images.bin", "pair/rows/train/targets.bin",
