@@ -17,7 +17,7 @@ from calico.config import Config, ModelSection, load_config
 from calico.language_models.tokenizer import tokens_per_image
 from calico.models.model import build_model
 from calico.models.trainable import parameter_counts, set_trainable
-from calico.profiling.flops import count_flops
+from calico.profiling.flops import CanonicalPair, count_flops
 
 NUM_IMAGES = 2
 VOCABULARY_SIZE = 32007  # Vicuna's 32,000 and GLaMM's seven
@@ -82,7 +82,7 @@ def count_parameters(section: ModelSection, name: str) -> dict[str, int]:
 
 def count_operations(config: Config, section: ModelSection, name: str) -> dict[str, float]:
     """Return the TFLOP of one forward pass over the canonical pair, by each definition."""
-    flops = count_flops(section, name, config.profile, vocabulary_size=VOCABULARY_SIZE)
+    flops = count_flops(CanonicalPair(section, name, config.profile, vocabulary_size=VOCABULARY_SIZE))
     num_unread = NUM_IMAGES * tokens_per_image(section, name) + -(-config.profile.num_text_tokens // 2)
     total = flops.total + 2 * num_unread * section.language_model.hidden_size * VOCABULARY_SIZE
     extra = EXTRA_SAM_PASSES.get(name, EXTRA_SAM_PASSES["calico"]) * flops.components["grounding_encoder"]

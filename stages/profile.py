@@ -25,9 +25,16 @@ def main(profile: str) -> None:
                 for name, value in (
                     ("image_tokens", costs["image_tokens"]),
                     ("flops", costs["flops"]["total"]),
+                    ("flops_deepspeed", costs["flops"]["deepspeed"]),
+                    ("total_parameters", costs["parameters"]["all"]["total"]),
                     ("trainable_parameters", costs["parameters"]["all"]["trainable"]),
                     ("seconds_per_pair", costs["latency"]["mean"]["total"]),
                     ("peak_gb", costs["peak_gb"]),
+                    *(
+                        (f"{task}/seconds_{phase}", seconds[phase])
+                        for task, seconds in costs["latency"].items()
+                        for phase in ("encode", "prefill", "per_token", "masks", "total")
+                    ),
                 )
             }
         )

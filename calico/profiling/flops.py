@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from calico.config import ModelSection, ProfileSection, VariantName
 from calico.data.loading.canonical import EOS_ID, NUM_IMAGES, SEG_ID, canonical_batch
-from calico.data.loading.views import GLOBAL_VIEW, GROUNDING_VIEW, SEMANTIC_VIEW, view_sizes
+from calico.data.loading.views import view_sizes
+from calico.models.losses import Output
 from calico.models.model import SegmentingModel, build_model
 from calico.models.trainable import set_trainable
 
@@ -34,37 +35,54 @@ class FlopCount:
     components: Mapping[str, int]
 
 
-def count_flops(
-    model: ModelSection, variant: VariantName, profile: ProfileSection, *, vocabulary_size: int
-) -> FlopCount:
-    """Count the operations of encoding each image once and one forward pass with the answer given.
+class CanonicalPair(nn.Module):
+    """A model on the meta device with the canonical pair: calling it is one forward pass.
 
-    Args:
-        model: dimensions; built on the meta device, so any size counts in seconds.
-        profile: the canonical sample: how many text and [SEG] tokens.
-        vocabulary_size: rows of the language model's head.
-
-    Raises:
-        ConfigError: the [SEG] tokens do not fit into the answer.
+    Each image is encoded once, and the answer is given, as in training.
     """
-    with torch.device("meta"):
-        built = build_model(model, variant, vocabulary_size=vocabulary_size, seg_id=SEG_ID, eos_id=EOS_ID)
-        sizes = view_sizes(model, variant)
-        sides = {
-            GLOBAL_VIEW: sizes.global_px,
-            SEMANTIC_VIEW: sizes.semantic_px,
-            GROUNDING_VIEW: sizes.grounding_px,
+
+    def __init__(
+        self, model: ModelSection, variant: VariantName, profile: ProfileSection, *, vocabulary_size: int
+    ) -> None:
+        """Build the model and its inputs, without memory.
+
+        Args:
+            model: dimensions; built on the meta device, so any size counts in seconds.
+            profile: the canonical sample: how many text and [SEG] tokens.
+            vocabulary_size: rows of the language model's head.
+
+        Raises:
+            ConfigError: the [SEG] tokens do not fit into the answer.
+        """
+        super().__init__()
+        with torch.device("meta"):
+            self.model = build_model(
+                model, variant, vocabulary_size=vocabulary_size, seg_id=SEG_ID, eos_id=EOS_ID
+            )
+        self.batch = canonical_batch(
+            self.model.tokens_per_image,
+            num_text_tokens=profile.num_text_tokens,
+            num_seg_tokens=profile.num_seg_tokens,
+        )
+        self.views = {
+            name: torch.empty(NUM_IMAGES, 3, side, side, device="meta")
+            for name, side in view_sizes(model, variant).sides.items()
         }
-        views = {name: torch.empty(NUM_IMAGES, 3, side, side) for name, side in sides.items() if side}
-    batch = canonical_batch(
-        built.tokens_per_image, num_text_tokens=profile.num_text_tokens, num_seg_tokens=profile.num_seg_tokens
-    )
-    # As in training. In evaluation torch's fused attention would hide the CEM from the counter.
-    set_trainable(built, "finetune")
-    built.train()
+        # As in training. In evaluation torch's fused attention would hide the CEM from the counters.
+        set_trainable(self.model, "finetune")
+        self.train()
+
+    def forward(self) -> Output:
+        """Encode the images and run the model."""
+        output: Output = self.model(self.batch, self.model.encode_images(self.views))
+        return output
+
+
+def count_flops(pair: CanonicalPair) -> FlopCount:
+    """Count the operations of encoding each image once and one forward pass with the answer given."""
     counter = FlopCounterMode(display=False)
-    with counter, _ComponentCounter(built, counter) as components:
-        built(batch, built.encode_images(views))
+    with counter, _ComponentCounter(pair.model, counter) as components:
+        pair()
     total = counter.get_total_flops()
     return FlopCount(total, {**components.flops, "other": total - sum(components.flops.values())})
 

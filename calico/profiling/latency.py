@@ -22,6 +22,8 @@ class Timing:
 
     Attributes:
         encode: the frozen encoders on all images of the pair.
+        prefill: the prompt with its images, up to the first token of the answer; part of `generate`.
+        per_token: each further token; 0 where the first one ends the answer.
         generate: prompt and answer, token by token, with a key-value cache.
         masks: [SEG] states to masks at the size of the image files.
         num_tokens: length of the answer.
@@ -29,6 +31,8 @@ class Timing:
     """
 
     encode: float
+    prefill: float
+    per_token: float
     generate: float
     masks: float
     num_tokens: float
@@ -91,6 +95,8 @@ def _time_once(model: SegmentingModel, batch: Batch, max_new_tokens: int) -> Tim
     start = _now(model.device)
     features = model.encode_images(batch.views)
     encoded = _now(model.device)
+    model.generate(batch, features, max_new_tokens=1)
+    prefilled = _now(model.device)
     (answer,) = model.generate(batch, features, max_new_tokens=max_new_tokens)
     generated = _now(model.device)
     num_masks, num_images = len(answer.seg_states_MD), len(batch.image_ids)
@@ -104,8 +110,17 @@ def _time_once(model: SegmentingModel, batch: Batch, max_new_tokens: int) -> Tim
             original_size=tuple(batch.original_size_I2[index].tolist()),
             image_size_px=batch.views["grounding"].shape[-1],
         )
+    masked = _now(model.device)
+    prefill, generate = prefilled - encoded, generated - prefilled
+    num_further = len(answer.ids) + answer.is_complete - 1  # the end is a token too, though not of the ids
     return Timing(
-        encoded - start, generated - encoded, _now(model.device) - generated, len(answer.ids), num_masks
+        encode=encoded - start,
+        prefill=prefill,
+        per_token=(generate - prefill) / num_further if num_further else 0.0,
+        generate=generate,
+        masks=masked - generated,
+        num_tokens=len(answer.ids),
+        num_masks=num_masks,
     )
 
 

@@ -15,7 +15,8 @@ from calico.data.loading.collate import collate
 from calico.data.loading.dataset import PairDataset, build_pair_dataset
 from calico.errors import DataError
 from calico.models.trainable import parameter_counts, set_trainable
-from calico.profiling.flops import count_flops
+from calico.profiling.deepspeed_flops import count_with_deepspeed
+from calico.profiling.flops import CanonicalPair, count_flops
 from calico.profiling.latency import Timing, mean_timing, peak_memory_gb, reset_peak_memory, time_pair
 
 
@@ -39,21 +40,24 @@ def profile(config: Config, *, artifacts_path: Path, output_path: Path) -> dict[
     """
     with torch_settings(config.runtime):
         section = config.profile
+        models = {
+            variant: _measure_variant(config, variant, artifacts_path) for variant in config.model.variants
+        }
+        # Last, because DeepSpeed, which is imported for it, would count as memory of the models.
+        for variant, costs in models.items():
+            costs["flops"] = _count_operations(config, variant, costs["vocabulary_size"])
         report = {
             "device": _describe_device(config),
             "sample": {"text_tokens": section.num_text_tokens, "seg_tokens": section.num_seg_tokens},
             "num_latency_pairs": section.num_latency_pairs,
             "num_repeats": section.num_repeats,
-            "models": {
-                variant: _profile_variant(config, variant, artifacts_path)
-                for variant in config.model.variants
-            },
+            "models": models,
         }
         write_json(output_path / "profile.json", report)
         return report
 
 
-def _profile_variant(config: Config, variant: VariantName, artifacts_path: Path) -> dict[str, Any]:
+def _measure_variant(config: Config, variant: VariantName, artifacts_path: Path) -> dict[str, Any]:
     device = torch.device(config.runtime.device)
     reset_peak_memory(device)
     assembly = open_finetuned(config.model, variant, artifacts_path, runtime=config.runtime)
@@ -69,14 +73,23 @@ def _profile_variant(config: Config, variant: VariantName, artifacts_path: Path)
     )
     latency = _measure_latency(config, assembly, dataset)
     peak_gb = peak_memory_gb(device)
-    flops = count_flops(config.model, variant, config.profile, vocabulary_size=len(assembly.tokenizer))
     set_trainable(assembly.model, "finetune")
     return {
         "parameters": parameter_counts(assembly.model),
         "image_tokens": assembly.model.tokens_per_image,
-        "flops": {"total": flops.total, "components": dict(flops.components)},
+        "vocabulary_size": len(assembly.tokenizer),
         "latency": latency,
         "peak_gb": round(peak_gb, 3),
+    }
+
+
+def _count_operations(config: Config, variant: VariantName, vocabulary_size: int) -> dict[str, Any]:
+    pair = CanonicalPair(config.model, variant, config.profile, vocabulary_size=vocabulary_size)
+    flops = count_flops(pair)
+    return {
+        "total": flops.total,
+        "components": dict(flops.components),
+        "deepspeed": count_with_deepspeed(pair),
     }
 
 

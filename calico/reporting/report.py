@@ -246,6 +246,7 @@ def _cost_parts(
     profile = read_json(artifacts_path / "profile" / "profile.json")
     return {
         "cost_table": costs.cost_table(profile, metrics, models),
+        "phase_table": costs.phase_table(profile, models),
         "parameter_table": costs.parameter_table(profile, models),
         "cost_charts": _cost_charts(profile, metrics, models),
         "stage_table": costs.stage_table(artifacts_path, ablation_names),
@@ -334,7 +335,10 @@ def _tables_of(context: Mapping[str, Any]) -> list[Table]:
     return [
         *(context[name] for name in ("table_1", "table_5", "difference_table")),
         *context["ablation_tables"],
-        *(context[name] for name in ("cost_table", "floor_table", "label_table", "strict_table")),
+        *(
+            context[name]
+            for name in ("cost_table", "phase_table", "floor_table", "label_table", "strict_table")
+        ),
         *(context[name] for name in ("category_table", "parameter_table", "stage_table")),
         *context["data_tables"],
     ]

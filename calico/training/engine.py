@@ -1,4 +1,4 @@
-"""The DeepSpeed fence: the only module that imports it.
+"""The DeepSpeed fence: the only module that trains with it.
 
 One process needs no launcher; under `torchrun`, `deepspeed` or Slurm the launcher's RANK, WORLD_SIZE,
 LOCAL_RANK and MASTER_* are used as they are.

@@ -15,7 +15,7 @@ import torch
 
 from calico.config import Config, TrainSection, VariantName
 from calico.data.loading.canonical import EOS_ID, SEG_ID, canonical_batch
-from calico.data.loading.views import GLOBAL_VIEW, GROUNDING_VIEW, SEMANTIC_VIEW, view_sizes
+from calico.data.loading.views import view_sizes
 from calico.models.losses import compute_losses
 from calico.models.model import ENCODERS, SegmentingModel, build_model
 from calico.models.trainable import set_trainable
@@ -154,16 +154,9 @@ class Planner:
         return trace.peak_bytes
 
     def _views(self, num_images: int) -> dict[str, torch.Tensor]:
-        sizes = view_sizes(self._config.model, self._variant)
-        sides = {
-            GLOBAL_VIEW: sizes.global_px,
-            SEMANTIC_VIEW: sizes.semantic_px,
-            GROUNDING_VIEW: sizes.grounding_px,
-        }
         return {
             name: torch.empty(num_images, 3, side, side, device="meta")
-            for name, side in sides.items()
-            if side
+            for name, side in view_sizes(self._config.model, self._variant).sides.items()
         }
 
     def _optimizer_bytes(self, section: TrainSection) -> int:

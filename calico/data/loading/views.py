@@ -33,6 +33,16 @@ class ViewSizes:
     semantic_px: int | None
     grounding_px: int
 
+    @property
+    def sides(self) -> dict[str, int]:
+        """The sides by name of the view, only of those that there are."""
+        sides = {
+            GLOBAL_VIEW: self.global_px,
+            SEMANTIC_VIEW: self.semantic_px,
+            GROUNDING_VIEW: self.grounding_px,
+        }
+        return {name: side for name, side in sides.items() if side is not None}
+
 
 def view_sizes(model: ModelSection, variant: VariantName) -> ViewSizes:
     """Return the views that a variant's encoders take."""

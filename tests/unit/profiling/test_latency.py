@@ -32,8 +32,27 @@ def batch(model):
 
 def test_every_phase_is_timed(model, batch, clock):
     timing = time_pair(model, batch, max_new_tokens=6, num_repeats=3)
-    assert (timing.encode, timing.generate, timing.masks) == (1.0, 1.0, 1.0)
+    assert (timing.encode, timing.prefill, timing.generate, timing.masks) == (1.0, 1.0, 1.0, 1.0)
     assert timing.total == timing.as_dict()["total"] == 3.0
+
+
+def test_a_token_costs_what_lies_between_prefill_and_end(model, batch, monkeypatch):
+    # Encoding takes 1 second, the prefill 2, the whole answer 12, the masks 4.
+    times = iter([0.0, 1.0, 3.0, 15.0, 19.0])
+    monkeypatch.setattr(latency, "_now", lambda device: next(times))
+    (answer,) = model.generate(batch, model.encode_images(batch.views), max_new_tokens=6)
+    assert not answer.is_complete
+    timing = time_pair(model, batch, max_new_tokens=6, num_repeats=1)
+    assert (timing.encode, timing.prefill, timing.generate, timing.masks) == (1.0, 2.0, 12.0, 4.0)
+    assert timing.per_token == (12.0 - 2.0) / 5
+    assert timing.total == 17.0
+
+
+def test_an_answer_of_its_end_alone_has_no_further_token(model, batch, clock):
+    (answer,) = model.generate(batch, model.encode_images(batch.views), max_new_tokens=1)
+    model.eos_id = answer.ids[0]
+    timing = time_pair(model, batch, max_new_tokens=6, num_repeats=1)
+    assert (timing.num_tokens, timing.per_token) == (0, 0.0)
 
 
 def test_the_answer_is_the_models(model, batch):
@@ -44,7 +63,7 @@ def test_the_answer_is_the_models(model, batch):
 
 def test_median_of_the_repeats(model, batch, monkeypatch):
     # Encoding takes 1, 9 and 2 seconds, everything else none.
-    times = iter(np.cumsum([0, 1, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0]).tolist())
+    times = iter(np.cumsum([0, 1, 0, 0, 0, 0, 9, 0, 0, 0, 0, 2, 0, 0, 0]).tolist())
     monkeypatch.setattr(latency, "_now", lambda device: next(times))
     timing = time_pair(model, batch, max_new_tokens=2, num_repeats=3)
     assert timing.encode == statistics.median([1, 9, 2])
@@ -52,7 +71,16 @@ def test_median_of_the_repeats(model, batch, monkeypatch):
 
 
 def test_mean_over_pairs():
-    assert mean_timing([Timing(1, 2, 3, 10, 1), Timing(3, 4, 5, 20, 2)]) == Timing(2, 3, 4, 15, 1.5)
+    names = ("encode", "prefill", "per_token", "generate", "masks", "num_tokens", "num_masks")
+    first, second, mean = (
+        Timing(**dict(zip(names, values, strict=True)))
+        for values in (
+            (1, 1, 0.1, 2, 3, 10, 1),
+            (3, 2, 0.3, 4, 5, 20, 2),
+            (2, 1.5, 0.2, 3, 4, 15, 1.5),
+        )
+    )
+    assert mean_timing([first, second]) == mean
 
 
 def test_peak_memory_sees_what_was_allocated_since_the_reset():

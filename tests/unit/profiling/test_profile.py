@@ -49,6 +49,10 @@ def test_every_variant_is_measured(report, config):
         assert all(timing["total"] > 0 for timing in costs["latency"].values())
         assert costs["peak_gb"] > 0
         assert costs["flops"]["total"] == sum(costs["flops"]["components"].values())
+        assert 1.0 < costs["flops"]["deepspeed"] / costs["flops"]["total"] < 1.1
+        for timing in costs["latency"].values():
+            assert timing["prefill"] > 0
+            assert timing["total"] == pytest.approx(timing["encode"] + timing["generate"] + timing["masks"])
 
 
 def test_image_tokens_are_the_variants_own(report):

@@ -102,6 +102,8 @@ def make_ablation_metrics():
 def make_profile():
     times = {
         "encode": 0.02,
+        "prefill": 0.06,
+        "per_token": 0.01,
         "generate": 0.3,
         "masks": 0.01,
         "num_tokens": 25.0,
@@ -117,6 +119,7 @@ def make_profile():
         "flops": {
             "total": 1_500_000_000,
             "components": {"language_model": 1_400_000_000, "other": 100_000_000},
+            "deepspeed": 1_510_000_000,
         },
         "latency": dict.fromkeys((*TASKS, "mean"), times),
         "peak_gb": 0.75,

@@ -12,7 +12,29 @@ def test_cost_table_puts_ours_above_the_papers(profile, metrics):
         "60.0", "8", "1.50 G", "330 ms", "330 ms", "330 ms", "330 ms", "0.75 GB",
     ]  # fmt: skip
     assert [cell.text for cell in papers.rows[2].cells[:4]] == ["55.5", "256", "44.0 T", "5.5 s"]
+    assert ours.rows[0].cells[2].detail == "1.51 G by DeepSpeed"
     assert all(len(row.cells) == len(table.columns) for group in table.groups for row in group.rows)
+
+
+def test_phase_table_has_every_task_and_their_mean(profile):
+    profile["models"]["lisa"] = {
+        **profile["models"]["lisa"],
+        "latency": {
+            task: {**times, "per_token": 0.0125 * number}
+            for number, (task, times) in enumerate(profile["models"]["lisa"]["latency"].items())
+        },
+    }
+    table = costs.phase_table(profile, MODELS)
+    assert [group.title for group in table.groups] == [
+        "common objects",
+        "common parts",
+        "unique parts",
+        "mean of the three",
+    ]
+    calico, _, lisa = table.groups[2].rows
+    assert [cell.text for cell in calico.cells] == ["20.0 ms", "60.0 ms", "10.0 ms", "10.0 ms", "25.0", "2.0"]
+    assert lisa.cells[2].text == "25.0 ms"
+    assert len(calico.cells) == len(table.columns)
 
 
 def test_parameter_table_leaves_open_what_a_model_lacks(profile):
