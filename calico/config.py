@@ -170,6 +170,13 @@ class TrainSection(Section):
     keep_checkpoints: Positive
 
 
+class FinetuneSection(TrainSection):
+    """A training validated on a fixed part of the val pairs every `validate_every` steps; 0: never."""
+
+    validate_every: NonNegative
+    num_validation_pairs: Positive
+
+
 class PredictSection(Section):
     """Generation: batches, shards and processes, answer length, the seed of the shuffled-images control."""
 
@@ -220,7 +227,7 @@ class Config(Section):
     checkpoints: CheckpointsSection
     model: ModelSection
     align: TrainSection
-    finetune: TrainSection
+    finetune: FinetuneSection
     predict: PredictSection
     evaluate: EvaluateSection
     profile: ProfileSection

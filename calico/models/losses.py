@@ -67,11 +67,17 @@ def _mask_losses(
         nothing = mask_logits_MGG.sum()
         return nothing, nothing
     target_MSS = target_masks_MSS.to(mask_logits_MGG)
-    if target_MSS.shape != mask_logits_MGG.shape:
-        size = target_MSS.shape[-2:]
-        mask_logits_MGG = F.interpolate(mask_logits_MGG[:, None], size, mode="bilinear")[:, 0]
+    logits_MSS = at_target_size(mask_logits_MGG, target_MSS)
     pixel_loss = focal_loss if kind == "focal" else binary_cross_entropy
-    return pixel_loss(mask_logits_MGG, target_MSS).mean(), dice_loss(mask_logits_MGG, target_MSS).mean()
+    return pixel_loss(logits_MSS, target_MSS).mean(), dice_loss(logits_MSS, target_MSS).mean()
+
+
+def at_target_size(mask_logits_MGG: Tensor, target_MSS: Tensor) -> Tensor:
+    """Return mask logits at the size of the true masks that they are compared with, (M, S, S)."""
+    size = target_MSS.shape[-2:]
+    if mask_logits_MGG.shape[-2:] == size:
+        return mask_logits_MGG
+    return F.interpolate(mask_logits_MGG[:, None], size, mode="bilinear")[:, 0]
 
 
 def focal_loss(logits_MSS: Tensor, target_MSS: Tensor) -> Tensor:

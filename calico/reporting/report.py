@@ -42,6 +42,7 @@ _SECTIONS = (
     ("stages", "Stages"),
     ("settings", "Settings"),
 )
+_VALIDATION_TITLES = {"loss": "loss", "mean_iou": "IoU"}
 _ROW_TITLES = {**SHORT_TITLES, **FLOOR_TITLES, "truth": "Truth"}
 
 
@@ -281,8 +282,16 @@ def _training_parts(artifacts_path: Path, models: Sequence[str]) -> dict[str, An
         {
             "title": title,
             "charts": [
-                Chart(loss, f"figures/{title.lower()}_{loss}.svg", _draw_loss(loss, curves))
-                for loss, curves in training_curves.read_curves(paths).items()
+                *(
+                    _curve_chart(title, loss, f"{loss} loss", curves)
+                    for loss, curves in training_curves.read_curves(paths).items()
+                ),
+                *(
+                    _curve_chart(
+                        title, f"validation_{name}", f"validation {_VALIDATION_TITLES[name]}", curves
+                    )
+                    for name, curves in training_curves.read_validations(paths).items()
+                ),
             ],
         }
         for title, paths in logs.items()
@@ -290,8 +299,9 @@ def _training_parts(artifacts_path: Path, models: Sequence[str]) -> dict[str, An
     return {"training": runs, "points_per_curve": training_curves.MAX_POINTS}
 
 
-def _draw_loss(loss: str, curves: Mapping[str, training_curves.Curve]) -> str:
-    return draw_curves(curves, title=f"{loss} loss", titles=SHORT_TITLES)
+def _curve_chart(run: str, name: str, title: str, curves: Mapping[str, training_curves.Curve]) -> Chart:
+    svg = draw_curves(curves, title=title, titles=SHORT_TITLES)
+    return Chart(title, f"figures/{run.lower()}_{name}.svg", svg)
 
 
 def _data_parts(artifacts_path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from calico.errors import DataError
 
 MAX_POINTS = 80
 LOSSES = ("text", "mask", "dice")
+VALIDATIONS = ("loss", "mean_iou")
 
 Curve = list[tuple[float, float]]
 
@@ -36,7 +38,29 @@ def read_curves(log_paths: Mapping[str, Path]) -> dict[str, dict[str, Curve]]:
     }
 
 
-def _read_log(path: Path) -> list[dict[str, float]]:
+def read_validations(log_paths: Mapping[str, Path]) -> dict[str, dict[str, Curve]]:
+    """Read what several runs reached on their validation pairs.
+
+    Returns:
+        Loss (the weighted sum) and mean IoU to model to (step, value) points; only models that validated, and
+        nothing if none did.
+
+    Raises:
+        DataError: a log is missing, empty or damaged.
+    """
+    logs = {model: _read_log(path) for model, path in log_paths.items()}
+    found = {model: [record for record in log if record.get("validation")] for model, log in logs.items()}
+    validated = {model: records for model, records in found.items() if records}
+    return {
+        name: {
+            model: [(float(one["step"]), float(one["validation"][name])) for one in records]
+            for model, records in validated.items()
+        }
+        for name in (VALIDATIONS if validated else ())
+    }
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:

@@ -4,6 +4,8 @@ They lie outside the stage's outputs, which DVC deletes before it runs a stage a
 everything that decides the result. So an interrupted run goes on when it is started again, and a run with
 other values starts from the beginning.
 
+The checkpoint with the lowest validation loss stays until the run is done, however old it is.
+
     <artifacts>/runs/finetune-calico-0123456789ab/
         lock                      who trains here
         step-00000100/
@@ -22,7 +24,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ from torch import Tensor
 from calico.core.files import atomic_path, read_json, verify_manifest, write_manifest, write_text
 from calico.errors import CheckpointError, DataError, TrainingError
 from calico.tracking import flatten
-from calico.training.step_log import StepRecord
+from calico.training.engine import TRAINED_PREFIX
+from calico.training.step_log import StepRecord, best_step, read_record, write_record
 
 _LOGGER = logging.getLogger(__name__)
 _LOG_FILE = "log.jsonl"
@@ -107,10 +110,14 @@ class RunFolder:
     def commit(self, records: Sequence[StepRecord]) -> None:
         """Complete the checkpoint of the last of `records`, once every process has saved; drop old ones."""
         folder = self._step_path(len(records))
-        write_text(folder / _LOG_FILE, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+        write_text(folder / _LOG_FILE, "".join(map(write_record, records)))
         write_manifest(folder, identity=self._identity)
-        for old in self._step_paths()[: -self._keep]:
-            shutil.rmtree(old)
+        newest = self._step_paths()[-self._keep :]
+        # A run may have to go on from any of these; so the best of each is kept.
+        best = {best_step(records[: _step_of(path)]) for path in newest}
+        for old in self._step_paths():
+            if old not in newest and _step_of(old) not in best:
+                shutil.rmtree(old)
 
     def latest(self, *, rank: int) -> Checkpoint | None:
         """Return the newest whole checkpoint; None if there is none.
@@ -132,6 +139,20 @@ class RunFolder:
             _check_identity(manifest.get("identity"), self._identity, folder)
             return checkpoint
         return None
+
+    def trained(self, step: int) -> dict[str, Tensor]:
+        """Return the trained tensors of the checkpoint of a step, by the model's own names.
+
+        Raises:
+            DataError, CheckpointError: it is missing or damaged.
+        """
+        verify_manifest(self._step_path(step))
+        tensors = _read(self._step_path(step), 0).tensors
+        return {
+            name.removeprefix(TRAINED_PREFIX): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(TRAINED_PREFIX)
+        }
 
     def others(self) -> list[str]:
         """Describe checkpoints of the same stage and model, but of another run: where, and the difference."""
@@ -159,6 +180,10 @@ class RunFolder:
         return sorted(self.path.glob("step-????????"))
 
 
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
 def _process_file(rank: int) -> str:
     return f"process-{rank:05d}.safetensors"
 
@@ -168,8 +193,8 @@ def _read(folder: Path, rank: int) -> Checkpoint:
     try:
         tensors = load_file(path)
         lines = (folder / _LOG_FILE).read_text(encoding="utf-8").splitlines()
-        return Checkpoint([StepRecord(**json.loads(line)) for line in lines], tensors)
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        return Checkpoint([*map(read_record, lines)], tensors)
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version ({error}).") from error
 
 

@@ -18,6 +18,8 @@ from calico.config import RuntimeSection, TrainSection
 from calico.errors import CheckpointError, ConfigError
 from calico.training.optimizer import build_optimizer, build_scheduler
 
+TRAINED_PREFIX = "trained/"  # of a state's names of the model's trained tensors
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -90,9 +92,12 @@ class Engine:
 
     def mean_over_processes(self, values: Tensor) -> Tensor:
         """Return the mean of `values` over all processes, so that every process sees the same numbers."""
+        return self.sum_over_processes(values) / self.world_size
+
+    def sum_over_processes(self, values: Tensor) -> Tensor:
+        """Return the sum of `values`, which may be mutated, over all processes; the same in each."""
         if self.world_size > 1:
             torch.distributed.all_reduce(values)
-            values = values / self.world_size
         return values
 
     def weigh_share(self, counts_K: Tensor) -> Tensor | None:
@@ -135,7 +140,7 @@ class Engine:
         "trained/<name>" are the model's trained tensors, "optimizer/<number>/..." the tensors that AdamW
         updates (for ZeRO and bf16 fp32 shares of this process) with its step count and moments.
         """
-        tensors: dict[str, Tensor] = {f"trained/{name}": one for name, one in self._named_trained()}
+        tensors: dict[str, Tensor] = {f"{TRAINED_PREFIX}{name}": one for name, one in self._named_trained()}
         own = {id(parameter) for parameter in self._trained}
         for number, parameter in enumerate(self._updated()):
             if id(parameter) not in own:
@@ -151,7 +156,7 @@ class Engine:
         Raises:
             CheckpointError: the tensors are of another model or another number of processes.
         """
-        targets: dict[str, Tensor] = {f"trained/{name}": one for name, one in self._named_trained()}
+        targets: dict[str, Tensor] = {f"{TRAINED_PREFIX}{name}": one for name, one in self._named_trained()}
         own = {id(parameter) for parameter in self._trained}
         moments: dict[int, dict[str, Tensor]] = {}
         for number, parameter in enumerate(self._updated()):

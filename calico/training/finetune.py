@@ -7,12 +7,15 @@ import torch
 from calico.assembly import TRAINED_FILE, open_aligned, torch_settings
 from calico.config import Config, VariantName
 from calico.core.files import sha256_of
+from calico.core.pair_rows import PairTable
 from calico.data.loading.dataset import build_pair_dataset
 from calico.tracking import Run
 from calico.training.fit import Job, fit
 from calico.training.plan import warn_of_memory
+from calico.training.validation import choose_pairs
 
 _TABLES = ("unify/images.parquet", "unify/objects.parquet", "unify/parts.parquet", "pair/train.parquet")
+_VALIDATION_TABLE = "pair/val.parquet"
 
 
 def finetune(
@@ -20,7 +23,7 @@ def finetune(
 ) -> None:
     """Train LoRA and the mask decoder, and CALICO's CEM and CAMs, on the training pairs.
 
-    Writes trained.safetensors, log.jsonl and manifest.json.
+    Writes trained.safetensors, log.jsonl and manifest.json; best.safetensors where it validates.
 
     Args:
         config: one profile.
@@ -50,6 +53,11 @@ def finetune(
             seed=section.seed,
             with_views=section.feature_cache == "none",
         )
+        validation_pairs, tables = None, list(_TABLES)
+        if section.validate_every:
+            tables.append(_VALIDATION_TABLE)
+            pairs = choose_pairs(PairTable(artifacts_path / "pair" / "rows" / "val"), section)
+            validation_pairs = dataset.with_samples(pairs)
         job = Job(
             stage="finetune",
             variant=variant,
@@ -60,6 +68,7 @@ def finetune(
             runtime=config.runtime,
             trained_file=TRAINED_FILE,
             runs_path=artifacts_path / "runs",
-            tables={name: sha256_of(artifacts_path / name) for name in _TABLES},
+            tables={name: sha256_of(artifacts_path / name) for name in tables},
+            validation_pairs=validation_pairs,
         )
         fit(job, output_path=output_path, run=run)

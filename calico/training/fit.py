@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,11 @@ import numpy as np
 import torch
 
 from calico.assembly import Assembly
-from calico.checkpoints.loader import save_trained
-from calico.config import RuntimeSection, TrainSection, VariantName
+from calico.checkpoints.loader import save_trained, write_tensors
+from calico.config import FinetuneSection, RuntimeSection, TrainSection, VariantName
 from calico.core.files import write_json, write_manifest
 from calico.data.loading.dataset import CaptionDataset, PairDataset
-from calico.errors import TrainingError
+from calico.errors import CheckpointError, DataError, TrainingError
 from calico.models.lora import lora_layers
 from calico.models.model import SegmentingModel
 from calico.models.trainable import parameter_counts, set_trainable
@@ -26,9 +27,12 @@ from calico.training.engine import Engine
 from calico.training.interruption import end_with_parent
 from calico.training.loop import train
 from calico.training.samples import Samples, make_batches, make_features
-from calico.training.step_log import StepRecord
+from calico.training.step_log import StepRecord, best_step
+from calico.training.validation import Validation
 
+_LOGGER = logging.getLogger(__name__)
 LOG_FILE = "log.jsonl"
+BEST_FILE = "best.safetensors"
 TRAINABLE_FILE = "trainable.json"
 # Values that change how a result is reached, not the result: a run goes on when they are changed.
 _FREE_VALUES = {
@@ -57,6 +61,7 @@ class Job:
         trained_file: name of the file of trained tensors.
         runs_path: where checkpoints are kept until the run is done.
         tables: sha256 of every table that the samples come from.
+        validation_pairs: to validate on as `section` says; None: never.
     """
 
     stage: Literal["align", "finetune"]
@@ -69,12 +74,14 @@ class Job:
     trained_file: str
     runs_path: Path
     tables: Mapping[str, str]
+    validation_pairs: PairDataset | None = None
 
 
 def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
     """Train and write trainable.json, log.jsonl, the trained tensors and, last, manifest.json.
 
-    A run that was interrupted goes on from its last checkpoint, to the same bytes.
+    With validation also best.safetensors, the tensors at the lowest validation loss. A run that was
+    interrupted goes on from its last checkpoint, to the same bytes.
 
     Returns:
         The records of all steps.
@@ -91,6 +98,7 @@ def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
     if section.gradient_checkpointing:
         model.language_model.checkpoint_layers()
     engine = Engine(model, section, job.runtime)
+    validation = _validation(job, engine)  # before the encoders may leave the GPU
     features = make_features(
         job.dataset,
         model.eval(),
@@ -117,19 +125,51 @@ def fit(job: Job, *, output_path: Path, run: Run) -> list[StepRecord]:
     with folder.locked() if engine.rank == 0 else contextlib.nullcontext():
         if engine.rank == 0:
             write_json(output_path / TRAINABLE_FILE, {**trainable, "shapes": _trained_shapes(model)})
-        records = train(engine, samples, section, folder=folder, log_path=output_path / LOG_FILE, run=run)
+        records = train(
+            engine,
+            samples,
+            section,
+            validation=validation,
+            folder=folder,
+            log_path=output_path / LOG_FILE,
+            run=run,
+        )
         if _frozen_digest(model) != frozen:
             raise TrainingError(
                 f"stage {job.stage}: weights that must stay frozen changed while training; nothing is saved. "
                 f"This is a fault of the program or of the machine; the checkpoints stay in {folder.path}."
             )
         if engine.rank == 0:
-            save_trained(
-                model, output_path / job.trained_file, facts={"stage": job.stage, "variant": job.variant}
-            )
-            write_manifest(output_path, **_facts(job, trainable))
+            facts = {"stage": job.stage, "variant": job.variant}
+            save_trained(model, output_path / job.trained_file, facts=facts)
+            _save_best(folder, records, output_path / BEST_FILE, facts)
+            write_manifest(output_path, **_facts(job, trainable), best_step=best_step(records))
             folder.remove()
     return records
+
+
+def _validation(job: Job, engine: Engine) -> Validation | None:
+    if job.validation_pairs is None:
+        return None
+    assert isinstance(job.section, FinetuneSection), "only finetune validates"
+    pad_id = job.assembly.tokenizer.pad_token_id
+    return Validation(job.validation_pairs, job.assembly.model.eval(), job.section, engine, pad_id=pad_id)
+
+
+def _save_best(
+    folder: RunFolder, records: Sequence[StepRecord], path: Path, facts: Mapping[str, str]
+) -> None:
+    """Write the tensors of the best checkpoint; a damaged one does not undo a training that is done."""
+    path.unlink(missing_ok=True)
+    step = best_step(records)
+    if step is None:
+        return
+    try:
+        tensors = folder.trained(step)
+    except (DataError, CheckpointError) as error:
+        _LOGGER.warning("%s %s is left out; the last weights are whole.", error, path)
+        return
+    write_tensors(path, tensors, facts={**facts, "step": str(step)})
 
 
 def check_trainable(model: SegmentingModel, stage: str) -> dict[str, int]:

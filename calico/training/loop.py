@@ -4,8 +4,10 @@ import contextlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,21 +22,31 @@ from calico.training.engine import Engine, StepReport
 from calico.training.interruption import Interruption
 from calico.training.sampler import MicroBatch, Sampler
 from calico.training.samples import Samples
-from calico.training.step_log import StepLog, StepRecord
+from calico.training.step_log import StepLog, StepRecord, best_step
 from calico.training.stopwatch import Stopwatch
 from calico.training.switches import advice
+from calico.training.validation import Validation
 
 _LOSS_NAMES = ("total", "text", "mask", "dice")
 _PHASES = ("data", "encode", "forward", "backward", "optimizer")
 
 
 def train(
-    engine: Engine, samples: Samples, section: TrainSection, *, folder: RunFolder, log_path: Path, run: Run
+    engine: Engine,
+    samples: Samples,
+    section: TrainSection,
+    *,
+    validation: Validation | None,
+    folder: RunFolder,
+    log_path: Path,
+    run: Run,
 ) -> list[StepRecord]:
     """Train `engine.module` for `section.num_steps` optimizer steps, or what a checkpoint leaves of them.
 
     Args:
-        folder: of the checkpoints; one is written every `section.checkpoint_every` steps.
+        validation: looks at the model after the steps that it names; None: never.
+        folder: of the checkpoints; one is written every `section.checkpoint_every` steps, and whenever the
+            validation loss is lower than ever before.
         log_path: one JSON line per step is appended as training goes; only process 0 writes.
         run: receives the means over every `section.log_every` steps.
 
@@ -63,10 +75,13 @@ def train(
         )
         for step in steps:
             record = run_step(engine, samples, section, own_part(step), stream, step)
+            if validation is not None and validation.is_due(record.step):
+                record = replace(record, validation=validation.run(record.step))
             log.add(record)
             records.append(record)
             signal_number = engine.any_process(interruption.signal_number)
-            if signal_number or len(records) % section.checkpoint_every == 0:
+            is_due = record.step % section.checkpoint_every == 0 or best_step(records) == record.step
+            if signal_number or is_due:
                 _save(engine, folder, records)
             if signal_number:
                 raise SystemExit(128 + signal_number)
@@ -143,6 +158,7 @@ def run_step(
             "before this step. Lower learning_rate, or train in float32."
         )
     loss, text, mask, dice = (sums / len(micro_batches)).tolist()
+    shares: dict[str, Any] = {f"{name}_share": watch.share(name) for name in _PHASES}
     return StepRecord(
         step=step + 1,
         loss=loss,
@@ -153,7 +169,7 @@ def run_step(
         grad_norm=report.grad_norm,
         seconds=watch.total,
         samples_per_second=section.batch_size * section.accumulation / watch.total,
-        **{f"{name}_share": watch.share(name) for name in _PHASES},
+        **shares,
     )
 
 

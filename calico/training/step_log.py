@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -11,6 +11,23 @@ from tqdm import tqdm
 
 from calico.config import TrainSection
 from calico.tracking import Run
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """What a model reaches on the validation pairs; losses as in `StepRecord`, means over all of them.
+
+    Attributes:
+        mean_iou: of the masks of the true answers' [SEG] tokens.
+        seconds: wall time.
+    """
+
+    loss: float
+    text: float
+    mask: float
+    dice: float
+    mean_iou: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -27,6 +44,7 @@ class StepRecord:
         data_share, encode_share, forward_share, backward_share, optimizer_share: parts of `seconds` in this
             process: waiting for batches; image features, from the cache or the encoders; the model with its
             losses; gradients; clipping and update. They add up to 1.
+        validation: after the step, where one was due.
     """
 
     step: int
@@ -43,6 +61,29 @@ class StepRecord:
     forward_share: float
     backward_share: float
     optimizer_share: float
+    validation: ValidationRecord | None = None
+
+
+def write_record(record: StepRecord) -> str:
+    """Return a record as a line of JSON."""
+    return json.dumps(asdict(record)) + "\n"
+
+
+def read_record(line: str) -> StepRecord:
+    """Return the record of a line.
+
+    Raises:
+        TypeError, ValueError: another version wrote the line.
+    """
+    values = json.loads(line)
+    validation = values.pop("validation")
+    return StepRecord(**values, validation=ValidationRecord(**validation) if validation else None)
+
+
+def best_step(records: Iterable[StepRecord]) -> int | None:
+    """Return the step with the lowest validation loss, the first of equal ones; None without validation."""
+    validated = [(one.validation.loss, one.step) for one in records if one.validation is not None]
+    return min(validated)[1] if validated else None
 
 
 class StepLog:
@@ -105,20 +146,23 @@ class StepLog:
         if len(self._recent) == self._section.log_every or record.step == self._section.num_steps:
             self._report(record.step, _means(self._recent))
             self._recent.clear()
+        if record.validation is not None:
+            named = asdict(record.validation).items()
+            self._report(record.step, {f"validation_{name}": value for name, value in named})
 
     def _write(self, record: StepRecord) -> None:
         assert self._stream is not None
-        self._stream.write(json.dumps(asdict(record)) + "\n")
+        self._stream.write(write_record(record))
 
     def _report(self, step: int, means: dict[str, float]) -> None:
         self._run.log_metrics(means, step=step)
         if not sys.stderr.isatty():
             line = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
             sys.stderr.write(f"step {step}/{self._section.num_steps}  {line}\n")
-        elif self._bar is not None:
+        elif self._bar is not None and "lr" in means:
             self._bar.set_postfix(loss=f"{means['loss']:.3f}", lr=f"{means['lr']:.1e}")
 
 
 def _means(records: list[StepRecord]) -> dict[str, float]:
-    names = [name for name in asdict(records[0]) if name != "step"]
+    names = [name for name in asdict(records[0]) if name not in ("step", "validation")]
     return {name: sum(getattr(record, name) for record in records) / len(records) for name in names}

@@ -24,7 +24,13 @@ COMMAND = [sys.executable, "-m", "stages.finetune", "small", "calico"]
 
 def write_profile(folder: Path, **changes: object) -> None:
     profile = small_config().model_dump()
-    profile["finetune"] |= {"num_steps": NUM_STEPS, "checkpoint_every": 8, **changes}
+    profile["finetune"] |= {
+        "num_steps": NUM_STEPS,
+        "checkpoint_every": 8,
+        "validate_every": 12,
+        "num_validation_pairs": 5,
+        **changes,
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump({"small": profile}))
 
 
@@ -59,12 +65,13 @@ def start(folder: Path) -> "subprocess.Popen[str]":
     )
 
 
-def finish(folder: Path) -> tuple[str, bytes]:
-    """Run to the end; return what was said and the trained bytes."""
+def finish(folder: Path) -> tuple[str, list[bytes]]:
+    """Run to the end; return what was said and the trained bytes, the last and the best."""
     process = start(folder)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    return errors, (folder / "artifacts/small/finetune/calico/trained.safetensors").read_bytes()
+    output_path = folder / "artifacts/small/finetune/calico"
+    return errors, [(output_path / f"{name}.safetensors").read_bytes() for name in ("trained", "best")]
 
 
 def stop_after(folder: Path, num_steps: int, number: int) -> int:
@@ -83,7 +90,7 @@ def stop_after(folder: Path, num_steps: int, number: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(folder: Path) -> bytes:
+def undisturbed(folder: Path) -> list[bytes]:
     _, trained = finish(folder)
     assert not list((folder / "artifacts/small/runs").iterdir())
     return trained
@@ -93,13 +100,14 @@ def undisturbed(folder: Path) -> bytes:
     ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 128 + signal.SIGTERM)]
 )
 def test_a_training_that_is_ended_goes_on_to_the_same_bytes(
-    folder: Path, undisturbed: bytes, number: int, code: int
+    folder: Path, undisturbed: list[bytes], number: int, code: int
 ) -> None:
     assert stop_after(folder, 13, number) == code
 
     errors, trained = finish(folder)
 
-    expected = "after step 8." if number == signal.SIGKILL else "going on after step"
+    # The first validation is the best so far and writes a checkpoint.
+    expected = "after step 12." if number == signal.SIGKILL else "going on after step"
     assert expected in errors
     assert trained == undisturbed
     steps = [
@@ -111,14 +119,14 @@ def test_a_training_that_is_ended_goes_on_to_the_same_bytes(
 
 
 def test_two_processes_with_zero_2_give_the_losses_of_one(
-    folder: Path, undisturbed: bytes, tmp_path: Path
+    folder: Path, undisturbed: list[bytes], tmp_path: Path
 ) -> None:
     del undisturbed  # its run must be over
-    curves = {}
+    curves, validations = {}, {}
     log_path = folder / "artifacts/small/finetune/calico/log.jsonl"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for count, launcher in ((1, [sys.executable]), (2, torchrun)):
-        write_profile(folder, num_steps=12, zero_stage=2, batch_size=2, accumulation=2)
+        write_profile(folder, num_steps=12, zero_stage=2, batch_size=2, accumulation=2, validate_every=5)
         result = subprocess.run(
             [*launcher, *COMMAND[1:]],
             cwd=folder,
@@ -128,14 +136,24 @@ def test_two_processes_with_zero_2_give_the_losses_of_one(
             text=True,
         )
         assert result.returncode == 0, result.stderr
-        curves[count] = [json.loads(line)["loss"] for line in log_path.read_text().splitlines()]
+        records = [json.loads(line) for line in log_path.read_text().splitlines()]
+        curves[count] = [record["loss"] for record in records]
+        validations[count] = {
+            record["step"]: record["validation"] for record in records if record["validation"]
+        }
     write_profile(folder)
     assert len(curves[2]) == 12
     # Two gradients add up alike in either order: measured worst case 0. Other processors may round otherwise.
     assert curves[2] == pytest.approx(curves[1], rel=1e-6)
+    # Three batches, of which the first process has two.
+    assert list(validations[2]) == [5, 10, 12]
+    for step, found in validations[2].items():
+        expected = validations[1][step]
+        del found["seconds"], expected["seconds"]
+        assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_trainer_dies_with_the_pipeline_that_started_it(folder: Path, undisturbed: bytes) -> None:
+def test_a_trainer_dies_with_the_pipeline_that_started_it(folder: Path, undisturbed: list[bytes]) -> None:
     del undisturbed
     write_profile(folder, num_steps=100_000)
     log_path = folder / "artifacts/small/finetune/calico/log.jsonl"

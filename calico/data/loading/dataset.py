@@ -5,7 +5,7 @@ the frame of the grounding view. Masks of pairs are decoded once and kept packed
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -247,6 +247,12 @@ class PairDataset(Dataset[Example]):
     def with_samples(self, samples: Sequence[PairSample]) -> "PairDataset":
         """Return a dataset of other samples over the same images and masks (e.g. with images exchanged)."""
         return PairDataset(samples, self._builder, self._rles, seed=self._seed)
+
+    def without_views(self) -> "PairDataset":
+        """Return the same rows for image features that come from a cache: no image is decoded."""
+        return PairDataset(
+            self.samples, replace(self._builder, with_views=False), self._rles, seed=self._seed
+        )
 
 
 class CaptionDataset(Dataset[Example]):

@@ -164,9 +164,12 @@ def _write_per_pair(path, pairs):
 
 def _write_logs(path):
     lines = [
-        {"step": step, "loss": 2.0, "text": 1.0 / step, "mask": 0.1, "dice": 0.5} for step in range(1, 6)
+        {"step": step, "loss": 2.0, "text": 1.0 / step, "mask": 0.1, "dice": 0.5, "validation": None}
+        for step in range(1, 6)
     ]
     for folder in ("align", *(f"finetune/{model}" for model in MODELS)):
+        if folder != "align":
+            lines[3]["validation"] = {"loss": 1.5, "mean_iou": 0.4}
         (path / folder).mkdir(parents=True, exist_ok=True)
         (path / folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 

@@ -90,7 +90,7 @@ def test_generated_text_cannot_break_the_page(report_path):
 def test_markdown_shows_files_that_exist(report_path):
     text = (report_path / "report.md").read_text()
     paths = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
-    assert len(paths) == 3 + 6 + 2 + 6 + 5
+    assert len(paths) == 3 + 6 + 2 + 2 + 6 + 5
     assert all((report_path / path).is_file() for path in paths)
 
 
@@ -109,14 +109,14 @@ def test_report_is_the_same_twice(run_path, report_path, tmp_path):
     again = tmp_path / "again"
     build(run_path, again)
     files = sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
-    assert len(files) == 3 + 3 + 6 + 2 + 6 + 5
+    assert len(files) == 3 + 3 + 6 + 2 + 2 + 6 + 5
     for path in files:
         assert (again / path).read_bytes() == (report_path / path).read_bytes(), path
 
 
 def test_every_table_is_exported_everywhere(run_path, tmp_path):
     exports = build(run_path, tmp_path)
-    assert len(exports.tables) == 14
+    assert len(exports.tables) == 15
     assert all(rows for rows in exports.tables.values())
     latex = (tmp_path / "tables.tex").read_text()
     captions = re.findall(r"\\caption{(.*)}", latex)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from calico.errors import DataError
-from calico.reporting.training_curves import MAX_POINTS, read_curves
+from calico.reporting.training_curves import MAX_POINTS, read_curves, read_validations
 
 
 def write_log(path, num_steps):
@@ -24,6 +24,19 @@ def test_a_long_run_becomes_means_that_keep_its_mean(tmp_path):
     assert len(points) == MAX_POINTS
     assert points[0] == (5.5, 5.5)
     assert sum(value for _, value in points) / MAX_POINTS == pytest.approx((10 * MAX_POINTS + 1) / 2)
+
+
+def test_validations_are_read_where_there_are_some(tmp_path):
+    paths = {model: write_log(tmp_path / f"{model}.jsonl", 3) for model in ("calico", "lisa")}
+    assert read_validations(paths) == {}
+    lines = paths["calico"].read_text().splitlines()
+    for row, iou in ((0, 0.2), (2, 0.6)):
+        lines[row] = json.dumps({**json.loads(lines[row]), "validation": {"loss": 1 - iou, "mean_iou": iou}})
+    paths["calico"].write_text("\n".join(lines))
+    assert read_validations(paths) == {
+        "loss": {"calico": [(1.0, 0.8), (3.0, 0.4)]},
+        "mean_iou": {"calico": [(1.0, 0.2), (3.0, 0.6)]},
+    }
 
 
 @pytest.mark.parametrize(

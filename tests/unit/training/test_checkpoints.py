@@ -1,6 +1,7 @@
 import logging
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,13 @@ import torch
 from calico.errors import CheckpointError, DataError, TrainingError
 from calico.training.checkpoints import RunFolder
 from calico.training.interruption import Interruption
-from calico.training.step_log import StepRecord
+from calico.training.step_log import (
+    StepRecord,
+    ValidationRecord,
+    best_step,
+    read_record,
+    write_record,
+)
 
 IDENTITY = {"stage": "finetune", "params_sha256": "a", "num_processes": 1}
 
@@ -38,6 +45,43 @@ def test_the_newest_checkpoint_comes_back(tmp_path):
     assert [path.name for path in sorted(folder.path.glob("step-*"))] == ["step-00000004", "step-00000006"]
     folder.remove()
     assert not folder.path.exists()
+
+
+def validated(losses):
+    """Return a record a step, with these validation losses; None where a step has none."""
+    return [
+        replace(
+            record,
+            validation=None if loss is None else ValidationRecord(loss, 0.1, 0.1, 0.1, 0.5, 1.0),
+        )
+        for record, loss in zip(records(len(losses)), losses, strict=True)
+    ]
+
+
+def test_the_best_of_every_checkpoint_that_a_run_may_go_on_from_is_kept(tmp_path):
+    folder = make_folder(tmp_path)
+    history = validated([0.9, 0.5, None, None, 0.4, None, 0.7, None])
+    kept = {1: {1}, 2: {1, 2}, 4: {2, 4}, 5: {2, 4, 5}, 7: {5, 7}, 8: {5, 7, 8}}
+    for step, expected in kept.items():
+        folder.save(
+            step, {"trained/w": torch.full((3,), float(step)), "optimizer/0/step": torch.ones(1)}, rank=0
+        )
+        folder.commit(history[:step])
+        assert {int(path.name[-2:]) for path in folder.path.glob("step-*")} == expected
+    assert folder.latest(rank=0).records == history
+    assert {name: one.tolist() for name, one in folder.trained(5).items()} == {"w": [5.0, 5.0, 5.0]}
+    with pytest.raises(DataError, match="no such file"):
+        folder.trained(2)
+
+
+def test_the_best_step_is_the_first_of_the_lowest_loss():
+    assert best_step(validated([None, 0.5, 0.4, 0.4])) == 3
+    assert best_step(records(3)) is None
+
+
+def test_a_record_comes_back_from_its_line():
+    for record in validated([0.5, None]):
+        assert read_record(write_record(record)) == record
 
 
 def test_a_checkpoint_without_its_manifest_does_not_count(tmp_path):

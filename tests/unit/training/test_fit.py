@@ -308,7 +308,8 @@ def test_another_value_starts_anew_and_says_so(
     monkeypatch.undo()
     other = with_section(changed, "finetune", learning_rate=1e-5)
     run_finetune(other, "calico", artifacts_path, tmp_path)
-    assert "step-00000004 (section.learning_rate 0.003 -> 1e-05)" in capsys.readouterr().err
+    rate = changed.finetune.learning_rate
+    assert f"step-00000004 (section.learning_rate {rate} -> 1e-05)" in capsys.readouterr().err
     run_finetune(changed, "calico", artifacts_path, tmp_path)
 
 
