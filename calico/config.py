@@ -56,8 +56,8 @@ class OwnSource(Section):
 
     kind: Literal["coco"]
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
-    annotations: str
-    images: str
+    annotations: Annotated[str, Field(min_length=1)]
+    images: Annotated[str, Field(min_length=1)]
     split: Literal["train", "val", "test", "by_image"]
     part_link: str | None
 

@@ -3,8 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field, create_model
 
 from calico.core.images import MAX_PIXELS
 from calico.core.masks import Rle
@@ -88,7 +91,7 @@ def read_coco(path: Path, *, link_field: str = "obj_ann_id") -> CocoContent:
     Raises:
         DataError: the file is missing, has wrong fields or contradicts itself; names file and id.
     """
-    content = check_record(_with_link(read_raw(path), link_field), _CocoFile, path)
+    content = check_record(read_raw(path), _file_type(link_field), path)
     for kind, records in vars(content).items():
         _check_unique([record.id for record in records], kind, path)
     for image in content.images:
@@ -120,16 +123,14 @@ def _read_mask(image: ImageRecord, annotation: CocoAnnotation) -> Rle:
     return read_segmentation(annotation.segmentation, image.height, image.width)
 
 
-def _with_link(content: Any, link_field: str) -> Any:
-    """Copy `link_field` to `obj_ann_id` in a file of any form; `check_record` tells what is wrong with it."""
-    annotations = content.get("annotations") if isinstance(content, dict) else None
-    if link_field == "obj_ann_id" or not isinstance(annotations, list):
-        return content
-    linked = [
-        {**entry, "obj_ann_id": entry.get(link_field)} if isinstance(entry, dict) else entry
-        for entry in annotations
-    ]
-    return {**content, "annotations": linked}
+@cache
+def _file_type(link_field: str) -> type[_CocoFile]:
+    """Return a file whose annotations have their link in `link_field`, and faults of it under that name."""
+    if link_field == "obj_ann_id":
+        return _CocoFile
+    link: Any = (int | None, Field(default=None, validation_alias=link_field))
+    annotations: Any = (list[create_model("Linked", __base__=CocoAnnotation, obj_ann_id=link)], ...)  # type: ignore[misc]
+    return create_model("LinkedFile", __base__=_CocoFile, annotations=annotations)
 
 
 def _by_image(

@@ -133,9 +133,10 @@ def _check_ids(images: Sequence[ImageRecord], sources_path: Path) -> None:
     uses = Counter(image.image_id for image in images)
     repeated = [image_id for image_id, count in uses.items() if count > 1]
     if repeated:
+        paths = [image.path for image in images if image.image_id == repeated[0]]
         raise DataError(
-            f"{sources_path}: {len(repeated)} image ids stand for two images each, first '{repeated[0]}'. "
-            "Remove the second file or annotation."
+            f"{sources_path}: {len(repeated)} image ids stand for two images each, first '{repeated[0]}' for "
+            f"{' and '.join(paths)}. Rename one of the two, or remove it from its annotation file."
         )
 
 

@@ -118,6 +118,15 @@ def test_named_link_takes_the_place_of_pacos(tmp_path: Path) -> None:
     assert read_coco(path, link_field="owner").annotations[1][0].obj_ann_id is None
 
 
+def test_wrong_link_is_named_as_in_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, coco(annotations=[ANNOTATION | {"parent": 9.5}]))
+    with pytest.raises(
+        DataError, match=r"annotations\.0\.parent \(id 5\) = '9\.5': input should be a valid int"
+    ):
+        read_coco(path, link_field="parent")
+    assert read_coco(path).annotations[1][0].obj_ann_id == 5
+
+
 def test_value_of_any_depth_is_shown_short() -> None:
     """json reads no such depth, but values get near what `repr` can walk."""
     value: Any = []

@@ -133,6 +133,9 @@ def test_wrong_params_are_named(write: Any, tmp_path: Path) -> None:
     for name in ("paco_lvis", "grand", "mixed_parts"):
         with pytest.raises(ValidationError, match="the name of a published source"):
             write(rows, name=name)
+    for empty in ("annotations", "images"):
+        with pytest.raises(ValidationError, match="at least 1 character"):
+            write(rows, **{empty: ""})
     with pytest.raises(ValidationError, match="pattern"):
         write(rows, name="../up")
 

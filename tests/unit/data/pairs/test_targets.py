@@ -1,6 +1,5 @@
 """calico.data.pairs.targets: which masks two images ask for, and in which order."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -92,10 +91,8 @@ def test_unusable_pairs_have_a_reason(
         targets_of(task, image_a, image_b, COMPARABLE)
 
 
-def test_real_dog_and_cat() -> None:
-    if not os.environ.get("CALICO_REAL_IMAGES"):
-        pytest.skip("CALICO_REAL_IMAGES names no folder of real annotated images")
-    path = Path(os.environ["CALICO_REAL_IMAGES"]) / "pascal_part" / "pascal_part_paco_style.json"
+def test_real_dog_and_cat(real_path: Path) -> None:
+    path = real_path / "pascal_part" / "pascal_part_paco_style.json"
     images = {
         annotated.image.path: [
             one(f"{number}", raw.category, *(part.category for part in raw.parts))

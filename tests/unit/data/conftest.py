@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-REAL_PATH = Path(__file__).parents[4].parent / "shared" / "real"
+REAL_PATH = Path(__file__).parents[3].parent / "shared" / "real"
 
 
 @pytest.fixture
