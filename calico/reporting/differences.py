@@ -30,12 +30,17 @@ class Difference:
     @property
     def points(self) -> str:
         """The value in percentage points, with its sign."""
-        return f"{100 * self.value:+.1f}"
+        return _signed(self.value)
 
     @property
     def range(self) -> str:
         """The interval in percentage points, e.g. "-1.2 to +3.4"."""
-        return f"{100 * self.low:+.1f} to {100 * self.high:+.1f}"
+        return f"{_signed(self.low)} to {_signed(self.high)}"
+
+
+def _signed(value: float) -> str:
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def find_difference(metrics: Metrics, first: str, second: str, *, task: str, metric: str) -> Difference:

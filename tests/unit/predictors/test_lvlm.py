@@ -128,6 +128,33 @@ def test_seg_spelled_in_letters_has_no_mask(tokenizer, config):
     assert prediction.answer.num_malformed == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "faults", "num_masks"),
+    [
+        ("", {"empty_text": 1}, 0),
+        ("The images show nothing.", {"no_seg": 1}, 0),
+        ("<p> the mug </p> [SEG]", {"seg_without_image": 1}, 0),
+        ("<p> the mug </p> [SEG] (IMAGE9)", {"unknown_image": 1}, 0),
+        ("<p> the mug [SEG] (IMAGE1)", {"unbalanced_phrase": 1}, 0),
+        ("the mug </p> [SEG] (IMAGE1)", {"unbalanced_phrase": 1}, 0),
+        ("<p> </p> [SEG] (IMAGE1)", {"empty_label": 1}, 0),
+        ("[SEG] " * 4000, {"seg_without_image": 4000}, 0),
+        ("the mug and " * 2000, {"no_seg": 1}, 0),
+        ("<p> the mug </p> [SEG] (IMAGE1) " * 500, {}, 500),
+    ],
+    ids=lambda value: value[:32] if isinstance(value, str) else None,
+)
+def test_malformed_answers_are_counted_and_never_fatal(tokenizer, config, text, faults, num_masks):
+    """The good answer beside it in the batch keeps its mask."""
+    script = {"a": text, "b": "<p> the dog </p> [SEG] (IMAGE2)"}
+    _, predictor = make_predictor(tokenizer, config, script, batch_size=2)
+    bad, good = predictor.predict([make_question("a"), make_question("b")])
+    assert dict(bad.answer.faults) == faults
+    assert len(bad.masks) == num_masks
+    assert [(mask.label, mask.image_index) for mask in good.masks] == [("dog", 1)]
+    assert good.answer.faults == ()
+
+
 def test_masks_of_exchanged_images_have_the_size_of_the_pairs_own(tokenizer, config):
     _, predictor = make_predictor(tokenizer, config, {"a": "<p> the mug </p> [SEG] (IMAGE1)"})
     (prediction,) = predictor.predict([make_question(mask_sizes=((10, 20), (30, 40)))])

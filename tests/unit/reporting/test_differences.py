@@ -12,6 +12,13 @@ def test_a_difference_is_found_in_either_direction(metrics):
     assert (back.points, back.range, back.is_settled) == ("-2.0", "-6.0 to +1.0", False)
 
 
+def test_nothing_has_no_sign(metrics):
+    nothing = {"difference": 0.0, "interval": [-0.0004, 0.0004], "p": 1.0}
+    metrics["differences"]["calico"]["lisa"]["mean"]["mIoU"] = nothing
+    back = find_difference(metrics, "lisa", "calico", task="mean", metric="mIoU")
+    assert (back.points, back.range) == ("0.0", "0.0 to 0.0")
+
+
 def test_a_range_without_zero_settles_it_either_way(metrics):
     assert find_difference(metrics, "calico", "glamm", task="mean", metric="SS").is_settled
     assert find_difference(metrics, "glamm", "calico", task="mean", metric="SS").is_settled
