@@ -45,6 +45,9 @@ class ImageTable(Mapping[str, ImageRecord]):
             DataError: a file is missing or damaged, or another version wrote it.
         """
         self._files = RowFiles(folder, LAYOUT)
+        # Views, made once: a lookup goes through some twenty rows.
+        self._rows_by_id = self._files.entries["by_id"]
+        self._id_lengths = self._files.entries["image_id_bytes"]
 
     def __len__(self) -> int:
         return len(self._files)
@@ -70,14 +73,13 @@ class ImageTable(Mapping[str, ImageRecord]):
         raise KeyError(image_id)
 
     def _by_id(self, place: int) -> int:
-        row = int(self._files.entries[place]["by_id"])
+        row = int(self._rows_by_id[place])
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         return row
 
     def _id(self, row: int) -> bytes:
-        length = int(self._files.entries[row]["image_id_bytes"])
-        return self._files.part("bytes", row)[:length].tobytes()
+        return self._files.part("bytes", row)[: self._id_lengths[row]].tobytes()
 
     def _read(self, row: int) -> ImageRecord:
         *lengths, height, width, _ = self._files.entries[row].tolist()[1:]

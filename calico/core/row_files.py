@@ -207,7 +207,10 @@ def _map(path: Path, kind: np.dtype) -> np.ndarray:
             raise DataError(
                 f"{path}: {size} bytes are not whole rows. Delete the folder, run its stage again."
             )
-        return np.memmap(path, dtype=kind, mode="r") if size else np.empty(0, dtype=kind)
+        if not size:
+            return np.empty(0, dtype=kind)
+        # As a plain array: each slice of a memmap runs Python code of numpy's, most of the work.
+        return np.memmap(path, dtype=kind, mode="r").view(np.ndarray)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Run the stage that writes it.") from error
     except OSError as error:

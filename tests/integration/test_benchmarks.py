@@ -36,7 +36,7 @@ def test_training_benchmark_gives_its_figures(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from Linux's /proc")
 def test_memory_does_not_grow_with_the_number_of_captions(tmp_path):
-    """200,000 captions and images against 20,000: 20 bytes each for its length and the order, so 3.6 MB."""
+    """200,000 captions against 20,000: 20 bytes each for its length and its places in the order, 3.6 MB."""
     found = captions.measure(tmp_path, 200_000)
     assert found["rows_mb"] > 250
     # Measured: 12.2 and 9.8.

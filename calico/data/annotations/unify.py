@@ -49,7 +49,8 @@ def unify(section: UnifySection, sources_path: Path, output_path: Path) -> dict[
     Args:
         section: sources and the smallest areas kept.
         sources_path: one folder per source, named as it; image paths are relative to this folder.
-        output_path: gets images, objects, parts, captions, rejected (parquet), summary.json, manifest.json.
+        output_path: gets images, objects, parts, captions, rejected (parquet), rows of images and captions,
+            summary.json, manifest.json.
 
     Returns:
         The summary: counts per source and split, and of rejections by reason.
