@@ -18,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.graph import python_environment, stage_order
 from flows.pipeline import update
 from flows.processes import end_all, run_command
+from flows.records import costing_artifacts_only
 from flows.resources import resources_of
 from flows.stage import StageRequest, run_stage
 from flows.workspace import only_writer
@@ -99,7 +100,8 @@ def ablations(
         finally:
             end_all()
     found = {name: dict(score["mean"]) for name, score in scores.items() if score}
-    create_markdown_artifact(_table(found), key=f"calico-{profile}-ablations")
+    with costing_artifacts_only(get_run_logger().info):
+        create_markdown_artifact(_table(found), key=f"calico-{profile}-ablations")
     return found
 
 
