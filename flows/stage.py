@@ -75,13 +75,14 @@ class StageOutcome:
     seconds: float
 
 
-def _may_retry(task_: Any, task_run: Any, state: Any) -> bool:
+def may_retry(task_: Any, task_run: Any, state: Any) -> bool:
+    """Say whether a task that failed may be tried again: its stage's record or an absent server decides."""
     error = state.result(raise_on_failure=False)
     is_server_away = isinstance(error, HTTPError)  # when the stage wanted its GPU slots
     return is_server_away or (isinstance(error, StageError) and error.is_retryable)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_may_retry)
+@task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=may_retry)
 def reproduce(request: StageRequest) -> StageOutcome:
     """Let DVC run one stage, or find it up to date; `submit` it with its retries.
 
@@ -89,13 +90,16 @@ def reproduce(request: StageRequest) -> StageOutcome:
         StageError: the stage failed.
     """
     log = get_run_logger().info
-    with _gpu_slots(request.resources.gpus, log) if request.resources.gpus else contextlib.nullcontext():
+    with gpu_slots(request.resources.gpus, log):
         return run_stage(request, log)
 
 
 @contextlib.contextmanager
-def _gpu_slots(count: int, log: Callable[[str], object]) -> Iterator[None]:
-    """Hold slots of the GPU limit; a Prefect server that is away meanwhile ends no training."""
+def gpu_slots(count: int, log: Callable[[str], object]) -> Iterator[None]:
+    """Hold slots of the GPU limit, if any; a Prefect server that is away meanwhile ends no training."""
+    if not count:
+        yield
+        return
     slots = concurrency(GPU_LIMIT, occupy=count, strict=False)
     slots.__enter__()
     try:
