@@ -271,6 +271,9 @@ def test_killed_flow(site: Site, finished: bytes) -> None:
 def test_killed_prefect_server(site: Site, finished: bytes) -> None:
     """It is away when the stage ends and gives its GPU slot back, and returns before the flow's end."""
     (site.repository / RESOURCES).write_text("tiny:\n  train: {gpus: 1}\n")
+    another = site.api(
+        lambda client: client.increment_concurrency_slots_with_lease(["gpu"], 1, "concurrency", 300)
+    ).json()["lease_id"]
     try:
         flow, _ = start_training_again(site)
         site.prefect.kill()
@@ -282,6 +285,9 @@ def test_killed_prefect_server(site: Site, finished: bytes) -> None:
 
     assert flow.returncode == 0, output
     assert "Prefect took no GPU slots back" in output
+    # Refused by a server that forgot its slots: what ends the runs of deployments.
+    site.api(lambda client: client.renew_concurrency_lease(another, 300))
+    site.api(lambda client: client.release_concurrency_slots_with_lease(another))
     assert site.metrics() == finished
     assert_whole_again(site, finished)
 
@@ -318,6 +324,8 @@ def test_killed_worker(site: Site, finished: bytes) -> None:
 
 def test_gpu_stage_waits_for_its_slots_and_holds_them(site: Site, finished: bytes) -> None:
     needs_path = site.repository / RESOURCES
+    # A new one: of another test's flow the old one may still hold slots.
+    site.api(lambda client: client.delete_global_concurrency_limit_by_name("gpu"))
     site.api(lambda client: client.upsert_global_concurrency_limit_by_name("gpu", 2))
 
     def taken() -> Any:
