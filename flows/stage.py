@@ -1,14 +1,16 @@
 """One stage as a Prefect task: DVC runs it or finds it done; what went wrong decides whether to try again."""
 
+import contextlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from httpx import HTTPError  # what Prefect's client raises
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
@@ -73,12 +75,14 @@ class StageOutcome:
     seconds: float
 
 
-def _may_retry(task_: Any, task_run: Any, state: Any) -> bool:
+def may_retry(task_: Any, task_run: Any, state: Any) -> bool:
+    """Say whether a task that failed may be tried again: its stage's record or an absent server decides."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, StageError) and error.is_retryable
+    is_server_away = isinstance(error, HTTPError)  # when the stage wanted its GPU slots
+    return is_server_away or (isinstance(error, StageError) and error.is_retryable)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_may_retry)
+@task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=may_retry)
 def reproduce(request: StageRequest) -> StageOutcome:
     """Let DVC run one stage, or find it up to date; `submit` it with its retries.
 
@@ -86,11 +90,25 @@ def reproduce(request: StageRequest) -> StageOutcome:
         StageError: the stage failed.
     """
     log = get_run_logger().info
-    if request.resources.gpus:
-        # Not strict: a Prefect server that is away for some minutes must not end a training.
-        with concurrency(GPU_LIMIT, occupy=request.resources.gpus, strict=False):
-            return run_stage(request, log)
-    return run_stage(request, log)
+    with gpu_slots(request.resources.gpus, log):
+        return run_stage(request, log)
+
+
+@contextlib.contextmanager
+def gpu_slots(count: int, log: Callable[[str], object]) -> Iterator[None]:
+    """Hold slots of the GPU limit, if any; a Prefect server that is away meanwhile ends no training."""
+    if not count:
+        yield
+        return
+    slots = concurrency(GPU_LIMIT, occupy=count, strict=False)
+    slots.__enter__()
+    try:
+        yield
+    finally:
+        try:
+            slots.__exit__(None, None, None)
+        except HTTPError as error:
+            log(f"Prefect took no GPU slots back ({error}); it takes them when their lease ends.")
 
 
 def submit(request: StageRequest) -> PrefectFuture[StageOutcome]:
