@@ -19,7 +19,7 @@ from flows.graph import addresses, stage_graph, stage_order
 from flows.processes import end_all
 from flows.records import RunRecord, publish
 from flows.resources import Resources, resources_of
-from flows.stage import StageOutcome, StageRequest, submit
+from flows.stage import StageOutcome, StageRequest, reproduce
 from flows.workspace import only_writer
 
 # How many stages run at once is `parallel`'s to say; threads only wait for processes.
@@ -128,7 +128,7 @@ def run_graph(
         waiting += sorter.get_ready()
         while failure is None and (stage := _next(waiting, list(running.values()), requests, parallel)):
             waiting.remove(stage)
-            running[submit(requests[stage])] = stage
+            running[reproduce.with_options(task_run_name=stage).submit(requests[stage])] = stage
         if not running:
             break
         future = next(iter(as_completed(list(running))))

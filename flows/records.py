@@ -1,15 +1,13 @@
 """What a flow run leaves for people: an MLflow run above the stages' own, and tables and links in Prefect."""
 
-import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from httpx import HTTPError  # what Prefect's client raises
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.exceptions import PrefectException
 
@@ -59,19 +57,10 @@ class RunRecord:
             _comparison(self.root, self.log, "close", self.profile, self.run_id, status, *idle)
 
 
-@contextlib.contextmanager
-def costing_artifacts_only(log: Callable[[str], object]) -> Iterator[None]:
-    """Go on where Prefect's server is away: it costs what the block would have shown there, nothing else."""
-    try:
-        yield
-    except (PrefectException, HTTPError, OSError, RuntimeError) as error:
-        log(f"Prefect took no artifacts ({error}).")
-
-
 def publish(root: Path, profile: str, outcomes: Sequence[StageOutcome], record: RunRecord) -> None:
-    """Show tables and links beside the flow run."""
+    """Show tables and links beside the flow run; a server that is away costs them, nothing else."""
     artifacts = root.absolute() / "artifacts" / profile
-    with costing_artifacts_only(record.log):
+    try:
         if outcomes:
             create_markdown_artifact(stage_table(artifacts, outcomes), key=f"calico-{profile}-stages")
         if table := metrics_table(artifacts / "evaluate" / "metrics.json"):
@@ -81,6 +70,8 @@ def publish(root: Path, profile: str, outcomes: Sequence[StageOutcome], record: 
         report_path = artifacts / "report" / "report.html"
         if report_path.is_file():
             create_link_artifact(report_path.as_uri(), link_text="Report", key=f"calico-{profile}-report")
+    except (PrefectException, OSError, RuntimeError) as error:
+        record.log(f"Prefect took no artifacts ({error}).")
 
 
 def stage_table(artifacts: Path, outcomes: Sequence[StageOutcome]) -> str:

@@ -4,8 +4,8 @@ python -m flows.rehearsal FOLDER [NAME=VALUE ...]
 
 PostgreSQL, Prefect and MLflow servers and a worker on loopback; a clone of the committed repository; the
 deployment `tiny` with a schedule of once a minute until two runs have completed, of which the second finds
-nothing to do; then a headless browser opens MLflow's pages of runs. FOLDER gets the pages, as pictures and as
-HTML, what each stage did in both runs, and the logs. NAME=VALUE are values of the clone's params.yaml, as
+nothing to do; then a headless browser opens MLflow's pages of runs. FOLDER gets the pictures, what each stage
+did in both runs, and the logs. NAME=VALUE are values of the clone's params.yaml, as
 tiny.finetune.num_steps=3.
 """
 
@@ -46,10 +46,8 @@ from flows.worktrees import change_params
 _ROOT = Path(__file__).parents[1]
 # The tiny pipeline takes a quarter of an hour on two free cores; busy ones may take many times that.
 _RUN_SECONDS = 6 * 3600.0
-# Tall enough for the table of metrics.
-_WINDOW = "1600,2600"
-# MLflow's pages as people elsewhere open them; on localhost its assistant would cover a third of them.
-_NAME = "mlflow.calico.test"
+# Wide beside MLflow's two panels, tall enough for the table of metrics.
+_WINDOW = "2400,2600"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _DEPLOYMENT = "calico/tiny"
 _STAGES = "calico-tiny-stages"
@@ -85,7 +83,7 @@ def _rehearse(place: Path, folder: Path, changes: Mapping[str, Any], root: Path)
             services.running(services.prefect_server(place / "prefect", databases.get("prefect", "")))
         )
         mlflow = stack.enter_context(
-            services.running(services.mlflow_server(place / "mlflow", databases.get("mlflow", ""), _NAME))
+            services.running(services.mlflow_server(place / "mlflow", databases.get("mlflow", "")))
         )
         environment = {
             "PREFECT_HOME": str(place / "worker"),
@@ -184,15 +182,16 @@ def _photograph(address: str, folder: Path) -> None:
     )
     for name, url in json.loads(answer.stdout.splitlines()[-1]).items():
         with tempfile.TemporaryDirectory(prefix="calico-browser-") as home:
-            command = [
-                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-                *(f"--user-data-dir={home}", f"--host-resolver-rules=MAP {_NAME} 127.0.0.1"),
-                *(f"--window-size={_WINDOW}", "--virtual-time-budget=30000"),
-                *(f"--screenshot={(folder / f'mlflow-{name}.png').absolute()}", "--dump-dom"),
-                url.replace("127.0.0.1", _NAME),
+            options = [
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                f"--user-data-dir={home}",
             ]
-            page = subprocess.run(command, check=True, capture_output=True, timeout=180).stdout
-            (folder / f"mlflow-{name}.html").write_bytes(page)
+            options += [f"--window-size={_WINDOW}", "--virtual-time-budget=30000"]
+            picture = f"--screenshot={(folder / f'mlflow-{name}.png').absolute()}"
+            subprocess.run([browser, *options, picture, url], check=True, capture_output=True, timeout=180)
 
 
 def _parse(arguments: Sequence[str]) -> dict[str, Any]:

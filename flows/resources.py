@@ -1,6 +1,5 @@
 """What a stage needs of a machine, as resources.yaml says it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +17,12 @@ class Resources:
         nodes: machines of a Slurm job.
         minutes: deadline; None for none.
         alone: no other stage may run in the workspace meanwhile.
-        retry_seconds: how long to wait before each further try, where the stage's failure record allows one.
     """
 
     gpus: int = 0
     nodes: int = 1
     minutes: float | None = None
     alone: bool = False
-    # A node that was lost may need the first of these, a full queue the second.
-    retry_seconds: Sequence[float] = (30.0, 300.0)
 
 
 def resources_of(stage: str, profile: str) -> Resources:

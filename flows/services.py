@@ -112,8 +112,6 @@ def prefect_server(folder: Path, database_url: str = "") -> Service:
         "PREFECT_API_URL": f"http://{_HOST}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # In memory, as is its default, a server that restarts forgets who holds slots and ends their runs.
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         **({"PREFECT_API_DATABASE_CONNECTION_URL": database_url} if database_url else {}),
     }
     return Service(
@@ -144,20 +142,16 @@ def prefect_worker(folder: Path, server: Service, pool: str, changes: Mapping[st
     )
 
 
-def mlflow_server(folder: Path, database_url: str = "", name: str = "") -> Service:
+def mlflow_server(folder: Path, database_url: str = "") -> Service:
     """Describe an MLflow server with its artifact store below `folder`.
 
     Args:
         folder: where it keeps what it is given.
         database_url: "" for an SQLite file in that folder.
-        name: host name under which browsers may open its pages, too; "" for none.
     """
     port = free_port()
     store = database_url or f"sqlite:///{folder.absolute()}/mlflow.db"
     options = ["--host", _HOST, "--port", str(port), "--workers", "1", "--backend-store-uri", store]
-    if name:  # without the second, its own pages are refused what they ask of the server
-        hosts = ",".join(f"{host}:{port}" for host in ("localhost", _HOST, name))
-        options += ["--allowed-hosts", hosts, "--cors-allowed-origins", f"http://{name}:{port}"]
     return Service(
         _python(
             "mlflow", "server", *options, "--artifacts-destination", str(folder.absolute() / "artifacts")

@@ -1,20 +1,17 @@
 """One stage as a Prefect task: DVC runs it or finds it done; what went wrong decides whether to try again."""
 
-import contextlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from httpx import HTTPError  # what Prefect's client raises
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
-from prefect.futures import PrefectFuture
 
 from flows.graph import DVC, python_environment
 from flows.processes import CommandError, DeadlineError, run_command
@@ -23,6 +20,8 @@ from flows.slurm import slurm_command
 
 GPU_LIMIT = "gpu"
 _FAILURE_VARIABLE = "CALICO_FAILURE_RECORD"
+# A node that was lost may need the first of these, a full queue the second.
+_RETRY_DELAYS_SECONDS = [30.0, 300.0]
 
 
 class StageError(RuntimeError):
@@ -75,49 +74,30 @@ class StageOutcome:
     seconds: float
 
 
-def may_retry(task_: Any, task_run: Any, state: Any) -> bool:
-    """Say whether a task that failed may be tried again: its stage's record or an absent server decides."""
+def _may_retry(task_: Any, task_run: Any, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
-    is_server_away = isinstance(error, HTTPError)  # when the stage wanted its GPU slots
-    return is_server_away or (isinstance(error, StageError) and error.is_retryable)
+    return isinstance(error, StageError) and error.is_retryable
 
 
-@task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=may_retry)
+@task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(_RETRY_DELAYS_SECONDS),
+    retry_delay_seconds=_RETRY_DELAYS_SECONDS,
+    retry_condition_fn=_may_retry,
+)
 def reproduce(request: StageRequest) -> StageOutcome:
-    """Let DVC run one stage, or find it up to date; `submit` it with its retries.
+    """Let DVC run one stage, or find it up to date.
 
     Raises:
-        StageError: the stage failed.
+        StageError: the stage failed; tried again where its own record says that this may help.
     """
     log = get_run_logger().info
-    with gpu_slots(request.resources.gpus, log):
-        return run_stage(request, log)
-
-
-@contextlib.contextmanager
-def gpu_slots(count: int, log: Callable[[str], object]) -> Iterator[None]:
-    """Hold slots of the GPU limit, if any; a Prefect server that is away meanwhile ends no training."""
-    if not count:
-        yield
-        return
-    slots = concurrency(GPU_LIMIT, occupy=count, strict=False)
-    slots.__enter__()
-    try:
-        yield
-    finally:
-        try:
-            slots.__exit__(None, None, None)
-        except HTTPError as error:
-            log(f"Prefect took no GPU slots back ({error}); it takes them when their lease ends.")
-
-
-def submit(request: StageRequest) -> PrefectFuture[StageOutcome]:
-    """Start a stage as a task that is tried again where the stage's own record says that this may help."""
-    delays = list(request.resources.retry_seconds)
-    named = reproduce.with_options(
-        task_run_name=request.stage, retries=len(delays), retry_delay_seconds=delays
-    )
-    return named.submit(request)
+    if request.resources.gpus:
+        # Not strict: a Prefect server that is away for some minutes must not end a training.
+        with concurrency(GPU_LIMIT, occupy=request.resources.gpus, strict=False):
+            return run_stage(request, log)
+    return run_stage(request, log)
 
 
 def run_stage(request: StageRequest, log: Callable[[str], object]) -> StageOutcome:

@@ -18,9 +18,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.graph import python_environment, stage_order
 from flows.pipeline import update
 from flows.processes import end_all, run_command
-from flows.records import costing_artifacts_only
-from flows.resources import Resources, resources_of
-from flows.stage import StageRequest, gpu_slots, may_retry, run_stage
+from flows.resources import resources_of
+from flows.stage import StageRequest, run_stage
 from flows.workspace import only_writer
 from flows.worktrees import require_committed, shared_cache, worktree
 
@@ -100,8 +99,7 @@ def ablations(
         finally:
             end_all()
     found = {name: dict(score["mean"]) for name, score in scores.items() if score}
-    with costing_artifacts_only(get_run_logger().info):
-        create_markdown_artifact(_table(found), key=f"calico-{profile}-ablations")
+    create_markdown_artifact(_table(found), key=f"calico-{profile}-ablations")
     return found
 
 
@@ -123,13 +121,7 @@ def _run_all(
     return scores
 
 
-@task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=len(Resources.retry_seconds),
-    retry_delay_seconds=list(Resources.retry_seconds),
-    retry_condition_fn=may_retry,
-)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def run_variant(variant: Variant, profile: str, root: Path, cache: Path, lock: int) -> dict[str, Any]:
     """Run a variant's stages in a worktree of its own; return its scores where it changed a model."""
     log = get_run_logger().info
@@ -140,8 +132,7 @@ def run_variant(variant: Variant, profile: str, root: Path, cache: Path, lock: i
         (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
         for stage in stage_order(folder, profile, variant.targets):
             resources = resources_of(stage, profile)
-            with gpu_slots(resources.gpus, log):
-                run_stage(StageRequest(folder, stage, resources, lock, environment=environment), log)
+            run_stage(StageRequest(folder, stage, resources, lock, environment=environment), log)
         return _score(folder, profile, log) if variant.changes else {}
 
 

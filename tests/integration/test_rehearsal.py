@@ -1,7 +1,6 @@
 """The rehearsal on a small repository: cron starts two runs, the second does nothing, nothing is left."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -39,11 +38,3 @@ def test_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("runs", "charts", "compare"):
             with Image.open(folder / f"mlflow-{name}.png") as picture:
                 assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50  # more than an empty page
-            assert "Request error" not in (folder / f"mlflow-{name}.html").read_text()
-        compared = (folder / "mlflow-compare.html").read_text()
-        assert "Comparing 2 Runs" in compared
-        assert len(set(re.findall(r"/runs/([0-9a-f]{32})", compared))) == 2
-        # The first metric and the value of params.yaml, of both runs.
-        assert "calico/common_objects/AP50" in compared
-        assert compared.count(">0.19<") >= 2
-        assert compared.count(">0.25<") == 2

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -32,25 +31,17 @@ def slurm_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def environment(slurm_conf: Path) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", str(slurm_conf))
-        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        yield
-
-
-@pytest.fixture(scope="module")
-def prepared(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose next stage is the training."""
-    folder = make_repository(tmp_path_factory.mktemp("prepared") / "repository", seconds=3.0)
-    dvc(folder, "repro", "data")
-    return folder
+@pytest.fixture
+def environment(slurm_conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(slurm_conf))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
 
 @pytest.fixture
-def repository(prepared: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(prepared, tmp_path / "repository", symlinks=True)
+def repository(environment: None, tmp_path: Path) -> Path:
+    folder = make_repository(tmp_path / "repository", seconds=3.0)
+    dvc(folder, "repro", "data")
+    return folder
 
 
 class Job:
@@ -139,7 +130,7 @@ def test_requeued_job_is_waited_for_until_its_second_start_ends(repository: Path
     assert processes_in(repository) == []
 
 
-def test_ended_flow_cancels_its_job(tmp_path: Path) -> None:
+def test_ended_flow_cancels_its_job(environment: None, tmp_path: Path) -> None:
     (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
     lines: list[str] = []
 
