@@ -36,7 +36,7 @@ def make_config():
     changes = {
         "synthesize": {"num_images": sources, "num_grand_images": 0, "difficulty": 0.0},
         "pair": {"num_pairs": counts},
-        "finetune": {"num_steps": 120, "batch_size": 4, "warmup_steps": 10},
+        "finetune": {"num_steps": 120, "batch_size": 4, "warmup_steps": 10, "validate_every": 0},
     }
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
