@@ -56,7 +56,7 @@ ablations: $(ENVIRONMENT) ## run Table 2 and figure 8 at tiny size, seven traini
 paper: $(ENVIRONMENT) ## run the paper's pipeline (GPU)
 	@python -m dvc repro paper/dvc.yaml
 
-standins: $(ENVIRONMENT) ## train the stand-ins for the published checkpoints again (about an hour)
+standins: $(ENVIRONMENT) ## train the stand-ins for the published checkpoints again (about two hours)
 	@python -m calico.standins
 
 # uv is quick; pip is the second try, as a user may have set it up for a mirror or proxy that uv does not know.

@@ -44,7 +44,7 @@ from flows.graph import DVC, python_environment
 from flows.worktrees import change_params
 
 _ROOT = Path(__file__).parents[1]
-# The tiny pipeline takes a quarter of an hour on two free cores; busy ones may take many times that.
+# The tiny pipeline takes some 18 minutes on two free cores; busy ones may take many times that.
 _RUN_SECONDS = 6 * 3600.0
 # Wide beside MLflow's two panels, tall enough for the table of metrics.
 _WINDOW = "2400,2600"
